@@ -1,0 +1,40 @@
+# Every target does the set-up that it needs by itself: `make demo` alone works on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test test-all check bench demo-assets clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) -V). Name another one: make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $@
+
+demo: setup
+	$(BIN)/shoes run --recipe demo
+
+test: check
+	$(BIN)/pytest -m "not slow"
+
+test-all: check
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: setup
+	for bench in benchmarks/[a-z]*.py; do $(BIN)/python $$bench --quick || exit 1; done
+
+demo-assets: setup
+	$(BIN)/python -m demo.make --catalogue "$${CATALOGUE:?the folder with styles.csv and images/}"
+
+clean:
+	rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache

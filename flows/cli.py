@@ -1,0 +1,60 @@
+"""The `shoes` command: the library's commands, and the pipeline as a Prefect flow."""
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from shoes.cli.check import check
+from shoes.cli.command import Outcome, RecipeCommand, run_with_recipe
+from shoes.cli.data import data
+from shoes.cli.training import evaluate, train
+
+if TYPE_CHECKING:
+    from shoes.spec import Recipe
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="shoes")
+def main() -> None:
+    """Fine-tune an image model overnight, and find a verdict in the morning that can be trusted."""
+
+
+@main.command(cls=RecipeCommand)
+@click.pass_context
+def run(context: click.Context, recipe: str, as_json: bool) -> None:
+    """Run the whole night: verify, fetch, prepare, train, evaluate, promote, report.
+
+    What was done before is not done again; an interrupted training goes on where it stopped.
+    """
+    run_with_recipe(context, recipe, as_json, _run)
+
+
+def _run(recipe: "Recipe") -> Outcome:
+    from shoes import stages
+
+    stages.preflight(recipe)
+    prepare_prefect()
+    from flows.overnight import overnight
+
+    report = overnight(recipe)
+    return Outcome(f"\n{report.text}", report.model_dump(mode="json"))
+
+
+def prepare_prefect() -> None:
+    """Prefect's own files go below the data folder, and our messages into its log. Before Prefect is loaded."""
+    from shoes.settings import load_settings
+
+    home = load_settings().prefect_home
+    for name, value in {
+        "PREFECT_HOME": str(home),
+        "PREFECT_LOCAL_STORAGE_PATH": str(home / "results"),
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "shoes",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+for command in (check, data, train, evaluate):
+    main.add_command(command)

@@ -1,0 +1,78 @@
+"""The night as a Prefect flow, and each stage as a flow of its own."""
+
+from prefect import flow
+
+from shoes.reports import (
+    DataReport,
+    EnvironmentReport,
+    EvaluationReport,
+    ModelsReport,
+    NightReport,
+    PromotionReport,
+    TrainReport,
+)
+from shoes.spec import Recipe
+from tasks import stages
+
+
+@flow(name="overnight", flow_run_name="{recipe.name}", persist_result=True, result_serializer="json")
+def overnight(recipe: Recipe) -> NightReport:
+    """Verify, fetch, prepare, train, evaluate, promote, report."""
+    environment = stages.verify_environment(recipe)
+    models = stages.fetch_model(recipe)
+    data = stages.prepare_data(recipe)
+    training = stages.train_lora(recipe, models, data)
+    evaluation = stages.evaluate(recipe, models, data, training)
+    promotion = stages.promote(recipe, models, data, training, evaluation)
+    return stages.report(recipe, environment, models, data, training, evaluation, promotion)
+
+
+@flow(name="verify-environment", flow_run_name="{recipe.name}")
+def verify_environment(recipe: Recipe) -> EnvironmentReport:
+    """Check that this machine is ready to train."""
+    return stages.verify_environment(recipe)
+
+
+@flow(name="fetch-model", flow_run_name="{recipe.name}")
+def fetch_model(recipe: Recipe) -> ModelsReport:
+    """Have the models here, and verify every file."""
+    return stages.fetch_model(recipe)
+
+
+@flow(name="prepare-data", flow_run_name="{recipe.name}")
+def prepare_data(recipe: Recipe) -> DataReport:
+    """Have the data set here, and verify every image."""
+    return stages.prepare_data(recipe)
+
+
+@flow(name="train-lora", flow_run_name="{recipe.name}")
+def train_lora(recipe: Recipe) -> TrainReport:
+    """Train the adapter, or go on with it."""
+    models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
+    return stages.train_lora(recipe, models, data)
+
+
+@flow(name="evaluate", flow_run_name="{recipe.name}")
+def evaluate(recipe: Recipe) -> EvaluationReport:
+    """Evaluate the trained adapter."""
+    models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
+    return stages.evaluate(recipe, models, data, stages.find_training(recipe, models, data))
+
+
+@flow(name="promote", flow_run_name="{recipe.name}")
+def promote(recipe: Recipe) -> PromotionReport:
+    """Decide about the trained and evaluated adapter."""
+    models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
+    training = stages.find_training(recipe, models, data)
+    return stages.promote(recipe, models, data, training, stages.evaluate(recipe, models, data, training))
+
+
+@flow(name="report", flow_run_name="{recipe.name}")
+def report(recipe: Recipe) -> NightReport:
+    """Say again what the night did."""
+    environment = stages.verify_environment(recipe)
+    models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
+    training = stages.find_training(recipe, models, data)
+    evaluation = stages.evaluate(recipe, models, data, training)
+    promotion = stages.promote(recipe, models, data, training, evaluation)
+    return stages.report(recipe, environment, models, data, training, evaluation, promotion)

@@ -1,0 +1,22 @@
+"""The data set: import, captions, splits, manifest. Light to import; Pillow and NumPy load when used."""
+
+from shoes.dataset.captions import check_template, render
+from shoes.dataset.catalogue import import_catalogue, require_source
+from shoes.dataset.preparation import prepare
+from shoes.dataset.products import Product
+from shoes.dataset.records import Record, load_split
+from shoes.dataset.verification import verify
+from shoes.dataset.writer import write_data_set
+
+__all__ = [
+    "Product",
+    "Record",
+    "check_template",
+    "import_catalogue",
+    "load_split",
+    "prepare",
+    "render",
+    "require_source",
+    "verify",
+    "write_data_set",
+]

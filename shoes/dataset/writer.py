@@ -1,0 +1,181 @@
+"""Write a data set: photos to squares, squares to splits, captions and the manifest beside them."""
+
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shoes.dataset import captions, manifest
+from shoes.dataset.products import Product, colours_of, identity_problems
+from shoes.dataset.splits import SPLITS, SplitName, assign, rare_colours, strata
+from shoes.dataset.wording import count, tally
+from shoes.errors import DataError, Problem
+from shoes.reports import DataReport
+from shoes.spec import DataSpec
+from shoes.storage import MANIFEST, canonical_json, hash_files, new_folder, pretty_json
+
+if TYPE_CHECKING:
+    from shoes.dataset.groups import Look
+
+DAMAGED_LIST = "damaged_images.txt"
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """What three splits were written of."""
+
+    counts: dict[SplitName, manifest.Count]
+    damaged: dict[str, str]
+    """What is wrong with photos that were left out, by where they are."""
+    notes: tuple[str, ...]
+
+
+def write_data_set(  # noqa: PLR0913 - what a data set is made of
+    target: Path,
+    products: Sequence[Product],
+    spec: DataSpec,
+    *,
+    resolution: int,
+    source: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    listings: Mapping[str, str] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> DataReport:
+    """Make the data set `target` of `products`: whole, or not at all.
+
+    `source` says in the manifest where the products are from (JSON; no clocks, no absolute paths), `notes`
+    what happened on the way, and `listings` are text files to put beside it. Equal products, spec and
+    resolution give equal bytes, in whatever order the products come. An older data set at `target` is
+    replaced; anything else there is a DataError, as are no usable photos and ids that can't be used.
+    """
+    started = time.monotonic()
+    if problems := [*target_problems(target), *identity_problems(products)]:
+        raise DataError(problems)
+    with new_folder(target, manifest=False) as folder:
+        filled = _fill(folder, sorted(products, key=lambda product: product.id), spec, resolution, on_progress)
+        _write_listings(folder, {**(listings or {}), **_damaged_listing(filled.damaged)})
+        made = manifest.Manifest(
+            source={**source, "damaged_images": len(filled.damaged)},
+            caption_template=spec.caption_template,
+            max_images=spec.max_images,
+            resolution=resolution,
+            seed=spec.seed,
+            split_rule=manifest.rule(spec),
+            counts=filled.counts,
+            notes=(*notes, *filled.notes),
+            files=hash_files(folder),
+        )
+        manifest.write_manifest(folder, made)
+    return manifest.report(target, made, started)
+
+
+def target_problems(target: Path) -> list[Problem]:
+    """Why a data set can't be written at `target`: only a data set is ever replaced, never other files."""
+    if not target.exists() or (target.is_dir() and not any(_visible(target.iterdir()))):
+        return []
+    if not (target / MANIFEST).is_file():
+        fix = "move it away, or choose another folder: `shoes data import SOURCE --out DIR`"
+        return [Problem(str(target), "is there and is no data set with a manifest", fix)]
+    try:
+        manifest.read_manifest(target)
+    except DataError as error:
+        return list(error.problems)
+    return []
+
+
+def _fill(
+    folder: Path,
+    products: Sequence[Product],
+    spec: DataSpec,
+    resolution: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> _Filled:
+    """Write the three splits of sorted products."""
+    from shoes.dataset.shelf import fill_shelf
+
+    shelf = fill_shelf(folder / "shelf", products, spec, resolution, on_progress)
+    usable = [product for product in products if product.id in shelf.looks]
+    colours = colours_of(usable)
+    groups = _group(shelf.looks, spec.near_duplicate_bits)
+    placed = assign(groups, strata(colours, spec.rare_below), spec)
+    _require_three_splits(placed, shelf.damaged, len(products))
+    counts = {}
+    for split in SPLITS:
+        chosen = [product for product in usable if placed[product.id] == split]
+        counts[split] = _write_split(folder / split, shelf.folder, chosen, spec.caption_template)
+    shutil.rmtree(shelf.folder)
+    return _Filled(counts, shelf.damaged, tuple(_notes(shelf.damaged, colours, groups, spec)))
+
+
+def _visible(paths: Iterable[Path]) -> Iterable[Path]:
+    return (path for path in paths if not path.name.startswith("."))
+
+
+def _group(looks: Mapping[str, "Look"], max_bits: int) -> list[list[str]]:
+    from shoes.dataset.groups import near_duplicates
+
+    names = sorted(looks)
+    groups: defaultdict[int, list[str]] = defaultdict(list)
+    for name, label in zip(names, near_duplicates([looks[name] for name in names], max_bits), strict=True):
+        groups[label].append(name)
+    return list(groups.values())
+
+
+def _require_three_splits(placed: Mapping[str, SplitName], damaged: Mapping[str, str], num_products: int) -> None:
+    empty = [split for split in SPLITS if split not in placed.values()]
+    if not empty:
+        return
+    raise DataError(
+        [
+            *(Problem(where, f"damaged: {what}", "replace the photo") for where, what in damaged.items()),
+            Problem(
+                "split",
+                f"{count(len(placed), 'usable photo')} of {count(num_products, 'product')} leave nothing for "
+                + " and ".join(empty),
+                "give more photos, at least 10 that are no near-duplicates of each other, "
+                "or raise val_fraction and test_fraction",
+            ),
+        ]
+    )
+
+
+def _write_split(folder: Path, shelf: Path, products: Sequence[Product], template: str) -> manifest.Count:
+    images = folder / "images"
+    images.mkdir(parents=True)
+    entries, lines = [], []
+    for product in products:
+        name = f"{product.id}.png"
+        (shelf / name).rename(images / name)
+        caption = captions.render(template, product.attributes)
+        entries.append({**product.attributes, "id": product.id, "image_file": name, "caption": caption})
+        lines.append(canonical_json({"file_name": f"images/{name}", "text": caption}) + "\n")
+    (folder / "captions.json").write_text(pretty_json(entries), encoding="utf-8")
+    (folder / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
+    return manifest.Count(images=len(entries), captions=len({entry["caption"] for entry in entries}))
+
+
+def _write_listings(folder: Path, listings: Mapping[str, str]) -> None:
+    for name, text in listings.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _damaged_listing(damaged: Mapping[str, str]) -> dict[str, str]:
+    lines = [f"{where}: {what}\n" for where, what in sorted(damaged.items())]
+    return {DAMAGED_LIST: "".join(lines)} if lines else {}
+
+
+def _notes(
+    damaged: Mapping[str, str], colours: Mapping[str, str], groups: Sequence[Sequence[str]], spec: DataSpec
+) -> Iterable[str]:
+    if damaged:
+        yield f"{count(len(damaged), 'damaged photo')} left out (listed in {DAMAGED_LIST})"
+    if rare := rare_colours(colours, spec.rare_below):
+        kinds, few = count(len(rare), "colour"), count(spec.rare_below, "product")
+        yield f"{kinds} with fewer than {few} stratified together: {tally(rare)}"
+    sizes = [len(group) for group in groups if len(group) > 1]
+    if sizes:
+        kinds = count(len(sizes), "group")
+        yield f"{kinds} of near-duplicate photos, {count(sum(sizes), 'photo')}, each kept in one split"

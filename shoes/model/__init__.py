@@ -1,0 +1,1 @@
+"""The base model: its files (`files`) and its parts in memory (`load`)."""

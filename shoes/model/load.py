@@ -1,0 +1,132 @@
+"""The model's parts in memory, from local safetensors files only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shoes.spec import SchedulerName
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+
+@dataclass(frozen=True)
+class TextParts:
+    """What turns captions into the UNet's conditioning."""
+
+    tokenizer: "CLIPTokenizer"
+    encoder: "CLIPTextModel"
+
+
+def _options(path: Path, part: str) -> dict[str, Any]:
+    """Arguments of from_pretrained for one part; the variant is what lies in the folder."""
+    has_variant = any((path / part).glob("*.fp16.safetensors"))
+    return {
+        "subfolder": part,
+        "use_safetensors": True,
+        "local_files_only": True,
+        "variant": "fp16" if has_variant else None,
+    }
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own progress bars and advice out of ours."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()  # first: importing diffusers makes transformers talk
+    transformers.utils.logging.disable_progress_bar()
+    import diffusers
+
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+
+
+def load_unet(path: Path, *, device: str, dtype: "torch.dtype") -> "UNet2DConditionModel":
+    """The UNet, frozen, in eval mode."""
+    quiet_libraries()
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel.from_pretrained(path, torch_dtype=dtype, **_options(path, "unet"))
+    return unet.requires_grad_(False).eval().to(device)
+
+
+def load_vae(path: Path, *, device: str) -> "AutoencoderKL":
+    """The VAE, frozen, in fp32: in fp16 it overflows (diffusers#7563)."""
+    quiet_libraries()
+    import torch
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(path, torch_dtype=torch.float32, **_options(path, "vae"))
+    return vae.requires_grad_(False).eval().to(device)
+
+
+def load_text(path: Path, *, device: str) -> TextParts:
+    """Tokenizer and text encoder, frozen, in fp32."""
+    quiet_libraries()
+    import torch
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    encoder = CLIPTextModel.from_pretrained(path, dtype=torch.float32, **_options(path, "text_encoder"))
+    tokenizer = CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", local_files_only=True)
+    return TextParts(tokenizer, encoder.requires_grad_(False).eval().to(device))
+
+
+def load_pipeline(
+    path: Path,
+    *,
+    device: str,
+    dtype: "torch.dtype",
+    scheduler: SchedulerName,
+    adapter_dir: Path | None = None,
+) -> "StableDiffusionPipeline":
+    """A pipeline that draws, with an exported adapter if one is given.
+
+    The VAE stays in fp32, whatever `dtype` the UNet is in.
+    """
+    pipeline = assemble_pipeline(path, load_unet(path, device=device, dtype=dtype), scheduler, device=device)
+    if adapter_dir is not None:
+        pipeline.load_lora_weights(adapter_dir, weight_name="pytorch_lora_weights.safetensors")
+    return pipeline
+
+
+def assemble_pipeline(
+    path: Path, unet: "UNet2DConditionModel", scheduler: SchedulerName, *, device: str
+) -> "StableDiffusionPipeline":
+    """A pipeline around a UNet that is already in memory, with its adapter if it has one."""
+    from diffusers import StableDiffusionPipeline
+
+    text = load_text(path, device=device)
+    pipeline = StableDiffusionPipeline(
+        vae=load_vae(path, device=device),
+        text_encoder=text.encoder.to(unet.dtype),  # the pipeline computes in its text encoder's precision
+        tokenizer=text.tokenizer,
+        unet=unet,
+        scheduler=load_scheduler(path, scheduler),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def load_scheduler(path: Path, name: SchedulerName) -> Any:
+    """A sampler by its usual name, with the model's own noise schedule."""
+    import diffusers
+
+    classes = {
+        "dpm-solver": diffusers.DPMSolverMultistepScheduler,
+        "ddim": diffusers.DDIMScheduler,
+        "euler": diffusers.EulerDiscreteScheduler,
+        "pndm": diffusers.PNDMScheduler,
+    }
+    return classes[name].from_pretrained(path, subfolder="scheduler", local_files_only=True)
+
+
+def load_noise_schedule(path: Path) -> Any:
+    """The DDPM noise schedule that the model was trained with."""
+    from diffusers import DDPMScheduler
+
+    return DDPMScheduler.from_pretrained(path, subfolder="scheduler", local_files_only=True)

@@ -1,0 +1,216 @@
+"""What a stage hands on: frozen, JSON-able, small. Paths are absolute."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from shoes.spec import Spec
+
+
+class Report(Spec):
+    """Base of what stages return."""
+
+
+class Interval(Report):
+    """A mean with its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    level: float
+    num_clusters: int
+    """Independent units that were resampled: unique captions."""
+    num_values: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} ({self.level:.0%} interval {self.low:+.2f} to {self.high:+.2f})"
+
+
+class CheckResult(Report):
+    """One line of the environment check."""
+
+    name: str
+    status: Literal["OK", "WARN", "ERROR", "INFO"]
+    critical: bool
+    detail: str
+    fix: str = ""
+
+
+class EnvironmentReport(Report):
+    """All lines of the environment check."""
+
+    ready: bool
+    """No critical check failed."""
+    checks: tuple[CheckResult, ...]
+    device: str
+    seconds: float
+
+
+class ModelReport(Report):
+    """The base model's files, verified."""
+
+    name: str
+    path: Path
+    fingerprint: str
+    """Hash over the SHA-256 of every file."""
+    num_files: int
+    num_bytes: int
+    verified_against: str
+    """Where the expected hashes came from."""
+    seconds: float
+
+
+class ModelsReport(Report):
+    """All models of a night: the base, and the CLIP that scores it."""
+
+    base: ModelReport
+    clip: ModelReport
+
+    @property
+    def seconds(self) -> float:
+        """Time for both."""
+        return self.base.seconds + self.clip.seconds
+
+
+class SplitCount(Report):
+    """One split of the data set."""
+
+    name: Literal["train", "val", "test"]
+    num_images: int
+    num_captions: int
+    """Different captions."""
+
+
+class DataReport(Report):
+    """The prepared data set, verified."""
+
+    path: Path
+    fingerprint: str
+    """SHA-256 of manifest.json, which holds that of every file."""
+    resolution: int
+    splits: tuple[SplitCount, ...]
+    notes: tuple[str, ...] = ()
+    """What the import recovered or left out, for people."""
+    seconds: float
+
+
+class HeldOutLoss(Report):
+    """Mean held-out loss at one step, with the standard error over images."""
+
+    step: int
+    mean: float
+    standard_error: float
+    train_mean: float
+    """The same on as many fixed training images."""
+
+
+class TrainReport(Report):
+    """A finished (or stopped) training."""
+
+    fingerprint: str
+    run_dir: Path
+    adapter_dir: Path
+    """The chosen candidate, in diffusers', PEFT's and kohya's formats."""
+    adapter_sha256: str
+    step: int
+    """Steps that were run."""
+    max_train_steps: int
+    end_reason: str
+    chosen_step: int
+    """Step of the candidate that was exported: the one with the lowest held-out loss."""
+    losses: tuple[HeldOutLoss, ...]
+    """One per validation; the first is the base (step 0)."""
+    loss_difference: Interval
+    """Held-out loss of the exported adapter minus that of the base, paired by image; below 0 is better."""
+    device: str
+    precision: str
+    num_trainable_parameters: int
+    images_per_second: float
+    resumed_from: tuple[int, ...]
+    """Steps at which training was taken up again."""
+    seconds: float
+    """Time spent training, over all tries."""
+
+
+class ArmScores(Report):
+    """One row of the evaluation's table."""
+
+    name: str
+    """base, adapter, champion, or a control: real, shuffled."""
+    num_images: int
+    clip_score: float
+    """Mean of 100 × max(cos(image, text), 0)."""
+    clip_score_interval: Interval
+    """Of 100 × the unclamped cosine."""
+    clip_image_similarity: float | None
+    """Mean of 100 × cos(image, real test photo of the same product); none for the real photos."""
+
+
+class Comparison(Report):
+    """Adapter minus another arm, paired by caption and seed."""
+
+    against: str
+    clip_score: Interval
+    clip_image_similarity: Interval
+    identical: bool
+    """Both drew the same pictures: no difference, whatever the interval."""
+
+    @property
+    def is_better(self) -> bool:
+        """The whole interval of the CLIP score difference lies above 0."""
+        return not self.identical and self.clip_score.low > 0
+
+
+class EvaluationReport(Report):
+    """Base against adapter on the test split."""
+
+    fingerprint: str
+    path: Path
+    adapter_sha256: str
+    arms: tuple[ArmScores, ...]
+    comparisons: tuple[Comparison, ...]
+    """The first is against the base."""
+    grid: Path
+    """Picture: one row per caption, columns base, adapter, real."""
+    scores: Path
+    """Every image's scores, as JSON lines."""
+    seconds: float
+
+
+class PromotionReport(Report):
+    """What was decided about the registered model, and why."""
+
+    promoted: bool
+    """This adapter is the champion now."""
+    reason: str
+    registered_model: str
+    version: str | None
+    champion_version: str | None
+    model_uri: str | None
+    seconds: float
+
+
+class StageTime(Report):
+    """How long a stage took the time it did its work; less when it was there already."""
+
+    name: str
+    seconds: float
+
+
+class NightReport(Report):
+    """The verdict of one night."""
+
+    recipe: str
+    verdict: str
+    """One sentence."""
+    text: str
+    """The whole verdict as it is printed."""
+    promoted: bool
+    run_id: str | None
+    """MLflow run, when the tracking store could be reached."""
+    tracking_uri: str
+    train: TrainReport
+    evaluation: EvaluationReport
+    promotion: PromotionReport
+    stages: tuple[StageTime, ...]
+    finished: datetime

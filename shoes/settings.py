@@ -1,0 +1,145 @@
+"""This machine: where things are kept and where the tracking store is.
+
+Read from `SHOES_*` environment variables, then from `.env` in the working folder, the later winning.
+"""
+
+import difflib
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from shoes.errors import ConfigurationError, Problem
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+SECTIONS = ("model", "data", "train", "eval", "publish")
+"""Sections of a recipe; `SHOES_TRAIN__SEED=7` sets a field that the recipe leaves open."""
+
+
+class Settings(BaseSettings):
+    """Paths and addresses of this machine."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SHOES_", env_file=".env", extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
+
+    root: Path = PROJECT_ROOT
+    """The project's checkout: what it ships is found there, and Prefect's workers start there."""
+    data_dir: Path = PROJECT_ROOT / "data"
+    """Everything that is written goes below it: data sets, caches, runs and both databases."""
+    mlflow_tracking_uri: Annotated[str | None, Field(validation_alias="MLFLOW_TRACKING_URI")] = None
+    """A team's MLflow server; nothing means a database file below the data folder."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The first wins: `.env` over the environment, as documented."""
+        del settings_cls, file_secret_settings
+        return init_settings, dotenv_settings, env_settings
+
+    @cached_property
+    def data(self) -> Path:
+        """The data folder, absolute."""
+        return self.data_dir.expanduser().absolute()
+
+    @property
+    def _is_moved(self) -> bool:
+        return self.data != PROJECT_ROOT / "data"
+
+    @property
+    def mlruns(self) -> Path:
+        """Folder of MLflow's database and artifacts."""
+        return self.data / "mlruns" if self._is_moved else PROJECT_ROOT / "mlruns"
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow keeps runs."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.mlruns / 'mlflow.db'}"
+
+    @property
+    def runs(self) -> Path:
+        """One folder per training."""
+        return self.data / "runs"
+
+    @property
+    def cache(self) -> Path:
+        """Latents, text embeddings and drawn images: can be deleted, is made again."""
+        return self.data / "cache"
+
+    @property
+    def models(self) -> Path:
+        """Downloaded models."""
+        return self.data / "models"
+
+    @property
+    def prefect_home(self) -> Path:
+        """Prefect's database and results."""
+        return self.data / "prefect"
+
+    def locate(self, path: str) -> Path:
+        """Absolute place of a path in a recipe.
+
+        `data/x` is x in the data folder, wherever that was moved to; what the project ships below its own
+        `data/` is found there as well. Other relative paths start at the working folder.
+        """
+        given = Path(path).expanduser()
+        if given.is_absolute() or given.parts[:1] != ("data",):
+            return given.absolute()
+        here, shipped = self.data.joinpath(*given.parts[1:]), self.root / given
+        return shipped if shipped.exists() and not here.exists() else here
+
+
+def load_settings() -> Settings:
+    """Settings of this machine.
+
+    Raises:
+        ConfigurationError: a value is wrong, or a `SHOES_*` name is not known.
+    """
+    problems = _unknown_names()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        problems += [
+            Problem(f"SHOES_{str(e['loc'][0]).upper()}", e["msg"], "correct it in the environment or in .env")
+            for e in error.errors()
+        ]
+        raise ConfigurationError(problems) from error
+    if settings.data.exists() and not settings.data.is_dir():
+        problems.append(Problem("SHOES_DATA_DIR", f"{settings.data} is not a folder", "name a folder"))
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
+
+
+def environment_values() -> dict[str, str]:
+    """All `SHOES_*` values of the environment and `.env`, the latter winning."""
+    values = {**os.environ, **{k: v for k, v in dotenv_values(".env").items() if v is not None}}
+    return {name: value for name, value in values.items() if name.startswith("SHOES_")}
+
+
+def section_variables() -> dict[str, str]:
+    """Recipe fields set by variables: dotted name to text, for example train.seed."""
+    pairs = ((name.removeprefix("SHOES_").lower().split("__", 1), v) for name, v in environment_values().items())
+    return {".".join(parts): value for parts, value in pairs if len(parts) == 2 and parts[0] in SECTIONS}
+
+
+def _unknown_names() -> list[Problem]:
+    known = [f"SHOES_{name.upper()}" for name in Settings.model_fields if name != "mlflow_tracking_uri"]
+    sections = tuple(f"SHOES_{section.upper()}__" for section in SECTIONS)
+    unknown = [n for n in environment_values() if n not in known and not n.startswith(sections)]
+    return [Problem(name, "is not a setting", _suggest(name, known)) for name in unknown]
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known settings: {', '.join(known)}, SHOES_TRAIN__…"

@@ -1,0 +1,258 @@
+"""What a night is: frozen specs, made once from a recipe and checked when made.
+
+Only specs, reports (`shoes.reports`), paths and id strings cross a stage boundary.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Precision = Literal["auto", "no", "fp16", "bf16"]
+DeviceChoice = Literal["auto", "cpu", "mps", "cuda"]
+SchedulerName = Literal["dpm-solver", "ddim", "euler", "pndm"]
+
+
+class Spec(BaseModel):
+    """A frozen value without unknown fields; the text below each field is its documentation."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, values: object) -> object:
+        """TOML and flags have no null: the word `none` stands for it where a field may be empty."""
+        if not isinstance(values, dict):
+            return values
+        return {k: None if cls._is_none(k, v) else v for k, v in values.items()}
+
+    @classmethod
+    def _is_none(cls, name: str, value: object) -> bool:
+        field = cls.model_fields.get(name)
+        may_be_empty = field is not None and type(None) in getattr(field.annotation, "__args__", ())
+        return may_be_empty and isinstance(value, str) and value.lower() in {"none", "null", ""}
+
+
+class ModelSpec(Spec):
+    """The base model that the adapter is trained on."""
+
+    pretrained_model_name_or_path: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    """A model id on the Hub, or a folder in diffusers' format."""
+    revision: str | None = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+    """Commit of the model on the Hub, so that every night starts from the same files."""
+    variant: Literal["fp16"] | None = "fp16"
+    """Which of the model's weight files to use; fp16 halves the download."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _understand_old_names(cls, values: object) -> object:
+        """`revision="fp16"` is what diffusers called a variant before 0.15."""
+        if isinstance(values, dict) and values.get("revision") == "fp16":
+            return {**{k: v for k, v in values.items() if k != "revision"}, "variant": "fp16"}
+        return values
+
+    @field_validator("pretrained_model_name_or_path")
+    @classmethod
+    def _follow_renamed_repository(cls, name: str) -> str:
+        """The repository of the original authors is gone; the same files are kept at another name."""
+        moved = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
+        return moved.get(name, name)
+
+
+class DataSpec(Spec):
+    """The data set, and where it is imported from when it is not there yet."""
+
+    dataset_dir: str = "data/casual_shoes"
+    """The prepared data set: train, val and test, with captions.json each and one manifest.json."""
+    source: str | None = None
+    """A downloaded catalogue (a folder with styles.csv and images/) to import when `dataset_dir` is empty."""
+    filters: dict[str, str] = {"articleType": "Casual Shoes"}
+    """Columns of the catalogue and the value that each must have."""
+    caption_template: str = (
+        "A professional product photo of {colour} casual shoes, {season} collection, {gender}, "
+        "centered on white background"
+    )
+    """How a caption is made of a product's attributes (colour, season, gender, usage, name, article)."""
+    max_images: Annotated[int, Field(ge=10)] | None = None
+    """Take a stratified subset of this many products; nothing means all."""
+    val_fraction: Fraction = 0.15
+    """Share of the products held out to choose a checkpoint by."""
+    test_fraction: Fraction = 0.15
+    """Share of the products held out for the verdict."""
+    rare_below: Annotated[int, Field(ge=1)] = 10
+    """Colours with fewer products than this are stratified together, as one group."""
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] = 4
+    """Photos whose 64-bit perceptual hashes differ in this many bits or fewer count as one product."""
+    seed: Annotated[int, Field(ge=0)] = 42
+    """Decides the split."""
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> Self:
+        if self.val_fraction + self.test_fraction > 0.8:
+            raise ValueError("val_fraction + test_fraction leave less than a fifth of the data to train on; lower them")
+        return self
+
+    @field_validator("caption_template")
+    @classmethod
+    def _know_every_placeholder(cls, template: str) -> str:
+        from shoes.dataset.captions import check_template
+
+        return check_template(template)
+
+
+class TrainSpec(Spec):
+    """The training of one adapter. Its fields are the run's parameters in MLflow."""
+
+    resolution: Annotated[int, Field(ge=64, le=1024, multiple_of=8)] = 512
+    """Side of the square training images, in pixels."""
+    train_batch_size: Annotated[int, Field(ge=1)] = 2
+    """Images in one forward and backward pass."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 8
+    """Passes per optimizer step; batch size × this is the effective batch."""
+    eval_batch_size: Annotated[int, Field(ge=1)] = 1
+    """Images drawn, encoded or scored at once outside the training step."""
+    mixed_precision: Precision = "auto"
+    """Precision of the frozen weights; the adapter's own stay in fp32. `auto` decides by the device."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: less memory, about half more time."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """Peak learning rate of AdamW."""
+    lr_scheduler: Literal[
+        "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
+    ] = "constant_with_warmup"
+    """Learning rate schedule, by diffusers' names."""
+    lr_warmup_steps: Annotated[int, Field(ge=0)] = 500
+    """Steps over which the learning rate rises from 0 to its peak."""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """AdamW's decay of the first moment."""
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """AdamW's decay of the second moment."""
+    adam_weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """AdamW's weight decay."""
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """AdamW's epsilon."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are scaled down to this norm when theirs is larger."""
+    rank: Annotated[int, Field(ge=1, le=256)] = 8
+    """Rank of the adapter's update."""
+    lora_alpha: Annotated[int, Field(ge=1)] = 16
+    """The update is scaled by lora_alpha / rank."""
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout in the adapter; only 0 gives the same gradients on every device."""
+    lora_target_modules: tuple[str, ...] = ("to_k", "to_q", "to_v", "to_out.0")
+    """Layers of the UNet that get an adapter, by the end of their names."""
+    caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of samples trained with the empty caption, for classifier-free guidance."""
+    max_train_steps: Annotated[int, Field(ge=0)] = 3000
+    """Optimizer steps; exactly this many are run."""
+    save_steps: Annotated[int, Field(ge=1)] = 500
+    """A candidate adapter is exported, and its held-out loss measured, every so many steps."""
+    validation_steps: Annotated[int, Field(ge=1)] = 500
+    """Held-out loss and sample images every so many steps."""
+    validation_images: Annotated[int, Field(ge=2)] = 64
+    """Held-out photos that the loss is measured on, each at eight timesteps."""
+    validation_prompts: tuple[str, ...] = ()
+    """Prompts drawn at each validation, with fixed seeds; none given: four captions of the validation split."""
+    checkpointing_steps: Annotated[int, Field(ge=1)] = 1000
+    """Resumable state is saved every so many steps."""
+    checkpointing_minutes: Annotated[float, Field(gt=0)] = 10.0
+    """Resumable state is saved at least this often, whatever the steps."""
+    checkpoints_total_limit: Annotated[int, Field(ge=1)] = 2
+    """Older resumable states beyond this many are removed, once the newer ones verify."""
+    use_8bit_adam: Literal[False] = False
+    """AdamW with 8-bit state needs CUDA and bitsandbytes; an adapter's state is so small that it saves 10 MB."""
+    report_to: Literal["mlflow"] = "mlflow"
+    """Where metrics go; the journal in the run's folder is always written."""
+    logging_dir: str | None = None
+    """Folder for the runs' own files; nothing means `runs` in the data folder."""
+    train_data_dir: str | None = None
+    """Training split; nothing means `train` in the data set."""
+    validation_data_dir: str | None = None
+    """Validation split; nothing means `val` in the data set."""
+    device: DeviceChoice = "auto"
+    """Where to train; `auto` takes CUDA, else MPS, else the CPU."""
+    seed: Annotated[int, Field(ge=0)] = 42
+    """Decides the adapter's start, the data order, the noise and the timesteps."""
+
+    @property
+    def effective_batch_size(self) -> int:
+        """Images per optimizer step."""
+        return self.train_batch_size * self.gradient_accumulation_steps
+
+    @model_validator(mode="after")
+    def _warm_up_within_the_run(self) -> Self:
+        needs_warmup = self.lr_scheduler != "constant" and self.max_train_steps > 0
+        if needs_warmup and self.lr_warmup_steps >= self.max_train_steps:
+            raise ValueError(
+                f"lr_warmup_steps ({self.lr_warmup_steps}) must be fewer than max_train_steps "
+                f"({self.max_train_steps}), or the peak learning rate is never reached"
+            )
+        return self
+
+    @field_validator("lora_target_modules")
+    @classmethod
+    def _target_something(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        if not targets or not all(targets):
+            raise ValueError("name at least one layer, for example to_q")
+        return targets
+
+
+class EvalSpec(Spec):
+    """How base and adapter are drawn, scored and compared."""
+
+    clip_model_name_or_path: str = "openai/clip-vit-base-patch32"
+    """CLIP that scores the images; not the one inside the base model, which would be partly circular."""
+    clip_revision: str | None = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
+    """Commit of the CLIP model on the Hub."""
+    num_images: Annotated[int, Field(ge=2)] | None = None
+    """Test photos whose captions are drawn; nothing means all of the test split."""
+    images_per_caption: Annotated[int, Field(ge=1)] = 2
+    """Images drawn for each of these captions, with different seeds."""
+    scheduler: SchedulerName = "dpm-solver"
+    """Sampler, by its usual name."""
+    num_inference_steps: Annotated[int, Field(ge=1)] = 25
+    """Sampling steps per image."""
+    guidance_scale: Annotated[float, Field(ge=0)] = 7.5
+    """Classifier-free guidance."""
+    negative_prompt: str = ""
+    """What not to draw."""
+    confidence_level: Fraction = 0.95
+    """Level of all intervals."""
+    num_resamples: Annotated[int, Field(ge=100)] = 5000
+    """Bootstrap resamples of the captions."""
+    seed: Annotated[int, Field(ge=0)] = 1234
+    """First seed of the drawn images; the same for base and adapter."""
+
+
+class PublishSpec(Spec):
+    """Names in MLflow."""
+
+    experiment: str = "casual-shoes-lora"
+    """MLflow experiment that holds the runs."""
+    registered_model: str = "casual-shoes-lora"
+    """Registered model whose alias `champion` is the best adapter so far."""
+
+    @field_validator("experiment", "registered_model")
+    @classmethod
+    def _be_a_name(cls, name: str) -> str:
+        if not name or any(c in name for c in "/:") or name != name.strip():
+            raise ValueError("must be a name without '/', ':' or blanks around it")
+        return name
+
+
+class Recipe(Spec):
+    """One night: which model, data and settings, and under which names it is kept."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")] = "overnight"
+    """Lower case name of the recipe, shown in MLflow and Prefect."""
+    model: ModelSpec = ModelSpec()
+    data: DataSpec = DataSpec()
+    train: TrainSpec = TrainSpec()
+    eval: EvalSpec = EvalSpec()
+    publish: PublishSpec = PublishSpec()

@@ -1,0 +1,285 @@
+"""The stages of a night, one function each: what the command line calls, and what Prefect's tasks call.
+
+Each is idempotent: a result that is there and verifies is returned at once.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shoes import dataset, environment
+from shoes.errors import ConfigurationError, NotReady, Problem, ProblemsError, ShoesError, TrainingError
+from shoes.evaluation.inputs import Adapter, Arm, EvaluationInputs
+from shoes.model.files import Wanted, clip_files, diffusion_files, fetch, is_local
+from shoes.progress import progress
+from shoes.publishing import promotion
+from shoes.reports import (
+    DataReport,
+    EnvironmentReport,
+    EvaluationReport,
+    ModelsReport,
+    PromotionReport,
+    TrainReport,
+)
+from shoes.settings import load_settings
+from shoes.spec import Recipe
+from shoes.tracking import recording
+from shoes.tracking.journal import Journal
+from shoes.tracking.mirror import Mirror, mirrored
+from shoes.tracking.registry import Candidate, Registry
+from shoes.training.run import Job, finished, make_job, only_one
+
+if TYPE_CHECKING:
+    from shoes.evaluation.pictures import Draw
+
+log = logging.getLogger(__name__)
+
+
+def preflight(recipe: Recipe) -> None:
+    """Everything about a recipe that can be known to be wrong before any work: all of it at once.
+
+    Raises:
+        ConfigurationError: with the problems of the device, local models and data set together.
+    """
+    problems: list[Problem] = []
+    for look in (_look_at_device, _look_at_models, _look_at_data):
+        try:
+            look(recipe)
+        except ProblemsError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _look_at_device(recipe: Recipe) -> None:
+    from shoes.device import choose_device, measure
+
+    choose_device(recipe.train.device, measure())
+
+
+def _look_at_models(recipe: Recipe) -> None:
+    """Models that are folders here; those on the Hub are fetched later."""
+    settings = load_settings()
+    for wanted in _wanted_models(recipe):
+        if is_local(wanted, settings):
+            fetch(wanted, settings)
+
+
+def _look_at_data(recipe: Recipe) -> None:
+    """The data set if it is there, else the source that it is to be imported from."""
+    folder = load_settings().locate(recipe.data.dataset_dir)
+    if recipe.data.source and not folder.exists():
+        dataset.require_source(Path(recipe.data.source).expanduser().absolute())
+    else:
+        dataset.verify(folder, resolution=recipe.train.resolution)
+
+
+def verify_environment(recipe: Recipe) -> EnvironmentReport:
+    """Check this machine.
+
+    Raises:
+        NotReady: critical checks failed; the error holds all of them.
+    """
+    report = environment.verify(recipe, load_settings())
+    if not report.ready:
+        raise NotReady([Problem(c.name, c.detail, c.fix) for c in report.checks if c.critical and c.status == "ERROR"])
+    return report
+
+
+def fetch_model(recipe: Recipe) -> ModelsReport:
+    """The base model and the CLIP that scores it, on this machine and verified."""
+    settings = load_settings()
+    base, clip = (fetch(wanted, settings) for wanted in _wanted_models(recipe))
+    return ModelsReport(base=base, clip=clip)
+
+
+def _wanted_models(recipe: Recipe) -> tuple[Wanted, Wanted]:
+    model, spec = recipe.model, recipe.eval
+    return (
+        diffusion_files(model.pretrained_model_name_or_path, model.revision, model.variant),
+        clip_files(spec.clip_model_name_or_path, spec.clip_revision),
+    )
+
+
+def prepare_data(recipe: Recipe) -> DataReport:
+    """The data set, verified; imported first when it is not there and the recipe names a source."""
+    settings = load_settings()
+    source = Path(recipe.data.source).expanduser().absolute() if recipe.data.source else None
+    report = dataset.prepare(
+        recipe.data,
+        settings.locate(recipe.data.dataset_dir),
+        resolution=recipe.train.resolution,
+        source=source,
+    )
+    for note in report.notes:
+        log.info("%s", note)
+    return report
+
+
+def train(
+    recipe: Recipe, models: ModelsReport, data: DataReport, links: Mapping[str, str] | None = None
+) -> TrainReport:
+    """Train the adapter, or go on where an earlier try stopped.
+
+    Args:
+        links: tags that lead from the run to what started it, for example Prefect's flow run.
+    """
+    from shoes.training.loop import train as run
+
+    job = _job(recipe, models, data)
+    with _opened(recipe, job) as (journal, _):
+        recording.describe(journal, recipe, job, links or {})
+        try:
+            return run(job, journal)
+        except ShoesError as error:
+            recording.fail(journal, error)
+            raise
+
+
+def trained(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport:
+    """The finished training of a recipe.
+
+    Raises:
+        TrainingError: it is not finished.
+    """
+    report = finished(_job(recipe, models, data))
+    if report is None:
+        raise TrainingError(f"The recipe {recipe.name} is not trained yet: run `shoes train` with it first.")
+    return report
+
+
+def evaluate(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> EvaluationReport:
+    """Draw the test captions with the base, the adapter and the champion, and compare them."""
+    from shoes.evaluation.suite import evaluate as run
+
+    inputs = _evaluation_inputs(recipe, models, data, training)
+    with progress("drawing", "images") as report_progress:
+        report = run(inputs, lambda arm: _draw_arm(recipe, models, training, arm), report_progress)
+    with _opened(recipe, _job(recipe, models, data)) as (journal, _):
+        recording.evaluation(journal, report, training.chosen_step)
+    return report
+
+
+def promote(
+    recipe: Recipe,
+    models: ModelsReport,
+    data: DataReport,
+    training: TrainReport,
+    evaluation: EvaluationReport,
+) -> PromotionReport:
+    """Register the adapter; let it be the champion if the evaluation says so."""
+    settings = load_settings()
+    job = _job(recipe, models, data)
+    with _opened(recipe, job) as (journal, mirror):
+        run_id = mirror.require_run()
+        candidate = Candidate(
+            run_id=run_id,
+            adapter_dir=training.adapter_dir,
+            adapter_sha256=training.adapter_sha256,
+            base_fingerprint=models.base.fingerprint,
+            config=_drawing_config(recipe),
+            tags={"recipe": recipe.name, "training": job.fingerprint, "evaluation": evaluation.fingerprint},
+        )
+        registry = Registry(settings.tracking_uri, recipe.publish.registered_model)
+        report = promotion.promote(candidate, evaluation, registry, recipe.publish.registered_model)
+        recording.promotion(journal, evaluation, report)
+    return report
+
+
+def run_id(recipe: Recipe, models: ModelsReport, data: DataReport) -> str | None:
+    """MLflow's run of a recipe, when the store has been reached."""
+    with _opened(recipe, _job(recipe, models, data)) as (_, mirror):
+        pass
+    return mirror.run_id
+
+
+def _job(recipe: Recipe, models: ModelsReport, data: DataReport) -> Job:
+    settings = load_settings()
+    return make_job(recipe, models.base, data, runs=settings.runs, cache=settings.cache)
+
+
+@contextmanager
+def _opened(recipe: Recipe, job: Job) -> Iterator[tuple[Journal, Mirror]]:
+    """A run's lock, journal and mirror in MLflow."""
+    destination = recording.destination(recipe, job, load_settings())
+    with only_one(job), Journal(job.journal) as journal, mirrored(job.journal, destination) as mirror:
+        yield journal, mirror
+
+
+def _evaluation_inputs(
+    recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport
+) -> EvaluationInputs:
+    settings = load_settings()
+    return EvaluationInputs(
+        spec=recipe.eval,
+        records=dataset.load_split(data.path / "test", decode=False),
+        data_fingerprint=data.fingerprint,
+        model_fingerprint=models.base.fingerprint,
+        adapter=Adapter(training.adapter_dir, training.adapter_sha256),
+        clip_path=models.clip.path,
+        clip_fingerprint=models.clip.fingerprint,
+        resolution=recipe.train.resolution,
+        device=training.device,
+        dtype=training.precision,
+        out_dir=training.run_dir / "evaluation",
+        cache_dir=settings.cache,
+        champion=_opponent(recipe, models, training),
+        batch_size=recipe.train.eval_batch_size,
+    )
+
+
+def _opponent(recipe: Recipe, models: ModelsReport, training: TrainReport) -> Adapter | None:
+    """The champion to be beaten: over the same base, and another adapter than this one.
+
+    An adapter that became champion is compared with the one that it took the place of, so that asking again
+    gives the same answer.
+    """
+    registry = Registry(load_settings().tracking_uri, recipe.publish.registered_model)
+    champion = registry.champion()
+    if champion is not None and champion.adapter_sha256 == training.adapter_sha256:
+        champion = registry.champion(champion.beat) if champion.beat else None
+    if champion is None or champion.base_fingerprint != models.base.fingerprint:
+        return None
+    if not champion.adapter_dir.is_dir():
+        log.warning("the champion's files are gone (%s): it is not compared", champion.adapter_dir)
+        return None
+    return Adapter(champion.adapter_dir, champion.adapter_sha256)
+
+
+def _draw_arm(recipe: Recipe, models: ModelsReport, training: TrainReport, arm: Arm) -> "Draw":
+    """What draws with an arm's model."""
+    from functools import partial
+
+    from shoes.device import torch_dtype
+    from shoes.model.load import load_pipeline
+    from shoes.sampling import draw
+
+    pipeline = load_pipeline(
+        models.base.path,
+        device=training.device,
+        dtype=torch_dtype(training.precision),
+        scheduler=recipe.eval.scheduler,
+        adapter_dir=arm.adapter.path if arm.adapter else None,
+    )
+    return partial(
+        draw,
+        pipeline,
+        num_inference_steps=recipe.eval.num_inference_steps,
+        guidance_scale=recipe.eval.guidance_scale,
+        negative_prompt=recipe.eval.negative_prompt,
+        resolution=recipe.train.resolution,
+        batch_size=recipe.train.eval_batch_size,
+    )
+
+
+def _drawing_config(recipe: Recipe) -> dict[str, object]:
+    """What the registered model needs to draw."""
+    return {
+        "model": recipe.model.model_dump(mode="json"),
+        "scheduler": recipe.eval.scheduler,
+        "num_inference_steps": recipe.eval.num_inference_steps,
+        "guidance_scale": recipe.eval.guidance_scale,
+        "resolution": recipe.train.resolution,
+    }

@@ -1,0 +1,142 @@
+"""Files that are either whole or not there: atomic writes, hashes and manifests.
+
+A folder is written under a temporary name beside its target, every file is synced, and one rename makes
+it appear. A folder with a manifest holds the SHA-256 of each of its other files; one without a valid
+manifest does not count.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+MANIFEST = "manifest.json"
+_PARTIAL = ".partial-"
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON that is equal for equal values: sorted keys, no spaces, models as their fields."""
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, BaseModel):
+            return item.model_dump(mode="json")
+        if isinstance(item, Path):
+            return str(item)
+        raise TypeError(f"{type(item).__name__} has no canonical JSON")
+
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=plain)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Name of a result: the first 16 hex digits of the SHA-256 of its inputs' canonical JSON."""
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
+
+
+def pretty_json(value: Any) -> str:
+    """Stable JSON for people to read, ending in a newline."""
+    return json.dumps(json.loads(canonical_json(value)), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def sync_path(path: Path) -> None:
+    """Ask the system to put a file or folder on the disk now."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by `text`, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{_PARTIAL}{path.name}-{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        sync_path(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_path(path.parent)
+
+
+@contextmanager
+def new_folder(target: Path, *, manifest: bool = True) -> Iterator[Path]:
+    """Yield a temporary folder; when the block ends without an error it becomes `target`.
+
+    An existing `target` is replaced. Leftovers of writers that died are removed first, so `target` must
+    have one writer at a time. With `manifest`, the SHA-256 of all files is written beside them.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target)
+    partial = target.with_name(f"{_PARTIAL}{target.name}-{os.getpid()}")
+    partial.mkdir()
+    try:
+        yield partial
+        if manifest:
+            (partial / MANIFEST).write_text(pretty_json({"files": hash_files(partial)}), encoding="utf-8")
+        _sync_tree(partial)
+        _replace_folder(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what writers of `target` left behind when they died."""
+    for leftover in target.parent.glob(f"{_PARTIAL}{target.name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder` except its manifest, by POSIX path, sorted."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    return {file.relative_to(folder).as_posix(): sha256(file) for file in files}
+
+
+def damage(folder: Path) -> list[str]:
+    """What is wrong with a folder according to its manifest; an empty list means that it is whole."""
+    try:
+        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        assert isinstance(expected, dict)
+    except FileNotFoundError:
+        return [f"{folder / MANIFEST} is missing"]
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        return [f"{folder / MANIFEST} can't be read: {error}"]
+    found = hash_files(folder)
+    return [
+        f"{folder / name} is missing" if name not in found else f"{folder / name} has other bytes than it had"
+        for name, digest in expected.items()
+        if found.get(name) != digest
+    ]
+
+
+def is_whole(folder: Path) -> bool:
+    """The folder is there and every file in its manifest has its hash."""
+    return folder.is_dir() and not damage(folder)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        sync_path(path)
+    sync_path(folder)
+
+
+def _replace_folder(partial: Path, target: Path) -> None:
+    """Rename `partial` to `target`; rename does not replace a folder that has files, so move it away first."""
+    doomed = target.with_name(f"{_PARTIAL}{target.name}-old-{os.getpid()}")
+    with suppress(FileNotFoundError):
+        target.rename(doomed)
+    partial.rename(target)
+    sync_path(target.parent)
+    shutil.rmtree(doomed, ignore_errors=True)

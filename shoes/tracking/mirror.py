@@ -1,0 +1,280 @@
+"""MLflow as a replay of the journal, sent by a thread of its own.
+
+The training thread never waits for MLflow: it writes the journal, and this thread reads it from where it last
+got to. When MLflow is away it tries again later; what is left at the end is sent by the next process that
+opens the run. Points keep the journal's times, and MLflow keeps a point of the same time, step and value
+once, so that sending twice doubles nothing.
+"""
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shoes.errors import TrackingUnavailable
+from shoes.storage import write_text
+from shoes.tracking.journal import Event, read_with_offsets
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN_SENDS = 1.0
+SECONDS_TO_FINISH = 60.0
+EVENTS_PER_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Which run of which experiment in which store."""
+
+    tracking_uri: str
+    artifact_root: Path
+    """Where artifacts go when the store is a local database."""
+    experiment: str
+    run_name: str
+    fingerprint: str
+    """Tag by which the run is found again after a restart."""
+
+
+def connect(tracking_uri: str) -> "MlflowClient":
+    """A client that gives up soon: waiting is this module's job, not the client's."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if tracking_uri.startswith("sqlite:///"):
+        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(tracking_uri)
+    return mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+class Mirror:
+    """Replays one journal into one MLflow run."""
+
+    def __init__(self, journal: Path, destination: Destination) -> None:
+        self._journal = journal
+        self._bookmark = journal.with_suffix(".mlflow.json")
+        self._to = destination
+        self._offset = 0
+        self._client: MlflowClient | None = None
+        self.run_id: str | None = None
+        self._sending = threading.Lock()
+
+    def send(self) -> None:
+        """Send what is new.
+
+        Raises:
+            TrackingUnavailable: MLflow did not answer; the rest is sent by the next call.
+        """
+        try:
+            with self._sending:
+                self._catch_up()
+        except failures() as error:
+            raise TrackingUnavailable(f"MLflow at {self._to.tracking_uri} does not answer: {error}") from error
+
+    def _catch_up(self) -> None:
+        if self._client is None and self._is_up_to_date():
+            return
+        if self._client is None:
+            self._open()
+        batch: list[Event] = []
+        end = self._offset
+        for event, end in read_with_offsets(self._journal, self._offset):
+            batch.append(event)
+            if len(batch) == EVENTS_PER_BATCH:
+                self._replay(batch, end)
+                batch = []
+        if batch:
+            self._replay(batch, end)
+
+    def require_run(self) -> str:
+        """The run's id, after sending what is new.
+
+        Raises:
+            TrackingUnavailable: MLflow did not answer.
+        """
+        self.send()
+        assert self.run_id is not None
+        return self.run_id
+
+    def _is_up_to_date(self) -> bool:
+        """All of the journal was sent before; then MLflow need not even be loaded."""
+        mark = self._read_bookmark()
+        if not self._journal.exists() or mark.get("offset") != self._journal.stat().st_size:
+            return False
+        self.run_id = mark["run_id"]
+        return True
+
+    def _open(self) -> None:
+        client = connect(self._to.tracking_uri)
+        experiment = _experiment(client, self._to)
+        run = _find_run(client, experiment, self._to.fingerprint)
+        self.run_id = run or _create_run(client, experiment, self._to)
+        self._client = client
+        mark = self._read_bookmark()
+        self._offset = int(mark["offset"]) if mark.get("run_id") == self.run_id else 0
+
+    def _read_bookmark(self) -> dict[str, Any]:
+        """How far this journal was sent to this store, and to which run."""
+        try:
+            mark = json.loads(self._bookmark.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return mark if mark.get("tracking_uri") == self._to.tracking_uri else {}
+
+    def _replay(self, events: list[Event], offset: int) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        assert self._client is not None
+        assert self.run_id is not None
+        metrics = [
+            Metric(key, value, event["time"], event["step"])
+            for event in events
+            if event["kind"] == "metrics"
+            for key, value in event["values"].items()
+        ]
+        for start in range(0, len(metrics), 1000):
+            self._client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
+        for event in events:
+            match event["kind"]:
+                case "parameters":
+                    params = [Param(key, value) for key, value in event["values"].items()]
+                    self._client.log_batch(self.run_id, params=params)
+                case "tags":
+                    tags = [RunTag(key, value) for key, value in event["values"].items()]
+                    self._client.log_batch(self.run_id, tags=tags)
+                case "image":
+                    self._send_image(event)
+                case "artifact":
+                    self._send_artifact(event)
+                case "status":
+                    self._send_status(event)
+        self._offset = offset
+        mark = {"offset": offset, "run_id": self.run_id, "tracking_uri": self._to.tracking_uri}
+        write_text(self._bookmark, json.dumps(mark))
+
+    def _send_image(self, event: Event) -> None:
+        from PIL import Image
+
+        assert self._client is not None
+        assert self.run_id is not None
+        key = event["key"].replace("/", "#")  # as MLflow names the file
+        name = f"images/{key}%step%{event['step']}%timestamp%{event['time']}"
+        there = [file.path for file in self._client.list_artifacts(self.run_id, "images")]
+        if any(path.startswith(name) for path in there) or not Path(event["path"]).exists():
+            return
+        with Image.open(event["path"]) as image:
+            self._client.log_image(
+                self.run_id,
+                image.convert("RGB"),
+                key=event["key"],
+                step=event["step"],
+                timestamp=event["time"],
+                synchronous=True,
+            )
+
+    def _send_artifact(self, event: Event) -> None:
+        assert self._client is not None
+        path = Path(event["path"])
+        if path.is_dir():
+            self._client.log_artifacts(self.run_id, str(path), event["folder"] or None)
+        elif path.exists():
+            self._client.log_artifact(self.run_id, str(path), event["folder"] or None)
+        else:
+            log.warning("%s is gone and can't be kept in MLflow", path)
+
+    def _send_status(self, event: Event) -> None:
+        assert self._client is not None
+        if event["status"] == "RUNNING":
+            self._client.update_run(self.run_id, status="RUNNING")
+        else:
+            self._client.set_terminated(self.run_id, event["status"], end_time=event["time"])
+
+
+@contextmanager
+def mirrored(journal: Path, destination: Destination) -> Iterator[Mirror]:
+    """Send the journal on in the background while the block runs, and the rest when it ends."""
+    mirror = Mirror(journal, destination)
+    ended = threading.Event()
+    thread = threading.Thread(target=_keep_sending, args=(mirror, ended), name="mlflow-mirror", daemon=True)
+    thread.start()
+    try:
+        yield mirror
+    finally:
+        ended.set()
+        thread.join(SECONDS_TO_FINISH)
+        if thread.is_alive():
+            log.warning("MLflow is slow; what it still lacks is sent when this run is next opened")
+
+
+def _keep_sending(mirror: Mirror, ended: threading.Event) -> None:
+    is_away = False
+    while True:
+        is_last = ended.wait(SECONDS_BETWEEN_SENDS)
+        try:
+            mirror.send()
+        except TrackingUnavailable as error:
+            if not is_away:
+                log.warning("%s. The journal keeps everything; it is sent when MLflow is back.", error)
+            is_away = True
+        else:
+            if is_away:
+                log.info("MLflow is back: the journal has caught up")
+            is_away = False
+        if is_last:
+            return
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What a store that is away, locked or full raises."""
+    import requests
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    return (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError)
+
+
+def is_away(error: BaseException | None) -> bool:
+    """The store did not answer: somewhere behind the error is a broken connection, a lock or a full disk."""
+    import requests
+    import sqlalchemy.exc
+
+    outages = (requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError)
+    while error is not None:
+        if isinstance(error, outages):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _experiment(client: "MlflowClient", to: Destination) -> str:
+    found = client.get_experiment_by_name(to.experiment)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+    local = to.tracking_uri.startswith("sqlite:")
+    location = (to.artifact_root / to.experiment).as_uri() if local else None
+    return str(client.create_experiment(to.experiment, artifact_location=location))
+
+
+def _find_run(client: "MlflowClient", experiment: str, fingerprint: str) -> str | None:
+    runs = client.search_runs([experiment], f"tags.fingerprint = '{fingerprint}'", max_results=1)
+    return runs[0].info.run_id if runs else None
+
+
+def _create_run(client: "MlflowClient", experiment: str, to: Destination) -> str:
+    now = time.time_ns() // 1_000_000
+    tags: dict[str, Any] = {"fingerprint": to.fingerprint}
+    return str(client.create_run(experiment, start_time=now, tags=tags, run_name=to.run_name).info.run_id)

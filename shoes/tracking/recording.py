@@ -1,0 +1,110 @@
+"""What each stage writes into the journal, in MLflow's terms."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import tomli_w
+
+from shoes.reports import EvaluationReport, PromotionReport
+from shoes.settings import PROJECT_ROOT, Settings
+from shoes.spec import Recipe
+from shoes.storage import fingerprint, write_text
+from shoes.tracking.journal import Journal
+from shoes.tracking.mirror import Destination
+from shoes.training.run import Job
+
+
+def destination(recipe: Recipe, job: Job, settings: Settings) -> Destination:
+    """The MLflow run of a training."""
+    base = Path(recipe.model.pretrained_model_name_or_path).name
+    return Destination(
+        tracking_uri=settings.tracking_uri,
+        artifact_root=settings.mlruns / "artifacts",
+        experiment=recipe.publish.experiment,
+        run_name=f"{recipe.name} {base} r{recipe.train.rank} {recipe.train.max_train_steps}",
+        fingerprint=job.fingerprint,
+    )
+
+
+def describe(journal: Journal, recipe: Recipe, job: Job, links: Mapping[str, str]) -> None:
+    """Parameters, tags and the spec: what this run is."""
+    model = {f"model.{name}": value for name, value in recipe.model.model_dump(mode="json").items()}
+    inputs = {"model.fingerprint": job.model.fingerprint, "data.fingerprint": ",".join(job.inputs)}
+    journal.parameters({**recipe.train.model_dump(mode="json"), **model, **inputs})
+    tags = {"recipe": recipe.name, **_commit()}
+    journal.tags("tags", tags)
+    if links:
+        journal.tags(f"links/{fingerprint(dict(links))}", links)
+    spec, machine = job.folder / "spec.toml", job.folder / "environment.json"
+    write_text(spec, tomli_w.dumps(_without_none(recipe.model_dump(mode="json"))))
+    write_text(machine, json.dumps(_machine(), indent=2, sort_keys=True) + "\n")
+    journal.artifact("spec", spec, "")
+    journal.artifact("environment", machine, "")
+
+
+def fail(journal: Journal, error: Exception) -> None:
+    """The run failed, and why."""
+    at = sum(1 for _ in journal.path.open(encoding="utf-8"))
+    journal.tags(f"failed/{at}", {"failure": str(error)[:5000]})
+    journal.status(f"failed/{at}/status", "FAILED", step=0)
+
+
+def evaluation(journal: Journal, report: EvaluationReport, step: int) -> None:
+    """Scores, intervals, the grid and every image's scores."""
+    name = f"evaluation/{report.fingerprint}"
+    values: dict[str, float] = {}
+    for arm in report.arms:
+        values[f"eval/clip_score/{arm.name}"] = arm.clip_score
+        if arm.clip_image_similarity is not None:
+            values[f"eval/clip_image_similarity/{arm.name}"] = arm.clip_image_similarity
+    for comparison in report.comparisons:
+        for metric in ("clip_score", "clip_image_similarity"):
+            interval = getattr(comparison, metric)
+            key = f"eval/{metric}_minus_{comparison.against}"
+            values |= {key: interval.mean, f"{key}_low": interval.low, f"{key}_high": interval.high}
+    journal.metrics(name, step, values)
+    journal.image(f"{name}/grid", "comparison", step, report.grid)
+    journal.artifact(f"{name}/files", report.path, "evaluation")
+
+
+def promotion(journal: Journal, evaluated: EvaluationReport, report: PromotionReport) -> None:
+    """The decision."""
+    values = {"promoted": str(report.promoted).lower(), "promotion_reason": report.reason}
+    journal.tags(f"promotion/{evaluated.fingerprint}/{report.promoted}", values)
+
+
+def _commit() -> dict[str, str]:
+    """The commit of the code, where it runs from a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"mlflow.source.git.commit": done.stdout.strip()}
+
+
+def _machine() -> dict[str, str]:
+    packages = ("torch", "diffusers", "transformers", "peft", "accelerate", "prefect", "mlflow")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def _without_none(value: dict[str, object]) -> dict[str, object]:
+    """TOML has no null; the recipe reader takes the word `none` for it."""
+    return {
+        key: _without_none(item) if isinstance(item, dict) else "none" if item is None else item
+        for key, item in value.items()
+    }

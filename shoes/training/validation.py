@@ -1,0 +1,139 @@
+"""Looking at the adapter while it trains: held-out loss, and pictures of fixed prompts and seeds."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shoes.evaluation.statistics import cluster_interval
+from shoes.model.load import assemble_pipeline
+from shoes.reports import HeldOutLoss, Interval
+from shoes.sampling import draw
+from shoes.storage import write_text
+from shoes.tracking.journal import Journal
+from shoes.training.cache import LatentCache
+from shoes.training.objective import held_out_losses, held_out_timesteps
+from shoes.training.randomness import derive_seed, sample_order
+from shoes.training.run import Job
+from shoes.training.session import Session
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class _Sample:
+    prompt: str
+    seed: int
+
+
+def validate(session: Session, journal: Journal) -> None:
+    """Measure held-out loss at this step, draw the samples, and record both."""
+    step = session.step
+    held_out = _losses(session, session.validation)
+    seen = _losses(session, session.train)
+    per_image = held_out.mean(1)
+    loss = HeldOutLoss(
+        step=step,
+        mean=float(held_out.mean()),
+        standard_error=float(per_image.std() / len(per_image) ** 0.5),
+        train_mean=float(seen.mean()),
+    )
+    session.losses = [*[known for known in session.losses if known.step != step], loss]
+    _keep(session.job, step, per_image.tolist())
+    journal.metrics(f"validation/{step}", step, _metrics(loss, held_out.mean(0).tolist(), session))
+    picture = session.job.folder / "samples" / f"step-{step:06d}.png"
+    if f"samples/{step}" not in journal:
+        _draw_samples(session, picture)
+        journal.image(f"samples/{step}", "samples", step, picture)
+        journal.artifact(f"samples/{step}/file", picture, "samples")
+
+
+def loss_difference(job: Job, session: Session, step: int) -> Interval:
+    """Held-out loss at `step` minus that of the base, paired by photo, photos of one caption together."""
+    chosen = _held_out_indices(job, session.validation)
+    captions = [session.validation.captions[session.validation.caption_of[index]] for index in chosen]
+    before, after = (_kept(job, at) for at in (0, step))
+    differences = [b - a for a, b in zip(before, after, strict=True)]
+    return cluster_interval(differences, captions, level=0.95, num_resamples=5000, seed=job.spec.seed)
+
+
+def _losses(session: Session, cache: LatentCache) -> "torch.Tensor":
+    """N×8 losses; the same photos, noise and timesteps at every step."""
+    spec = session.job.spec
+    unet = session.objective.unet
+    unet.eval()
+    try:
+        return held_out_losses(
+            session.objective,
+            cache,
+            _held_out_indices(session.job, cache),
+            seed=spec.seed,
+            batch_size=max(spec.train_batch_size, spec.eval_batch_size),
+        )
+    finally:
+        unet.train(spec.lora_dropout > 0)
+
+
+def _held_out_indices(job: Job, cache: LatentCache) -> list[int]:
+    count = min(job.spec.validation_images, len(cache))
+    return sample_order(derive_seed(job.spec.seed, "held-out photos"), 0, batch=count, num_samples=len(cache))
+
+
+def _metrics(loss: HeldOutLoss, by_timestep: list[float], session: Session) -> dict[str, float]:
+    steps = held_out_timesteps(session.objective.schedule.config.num_train_timesteps)
+    curve = {f"val/loss/t{t:03d}": value for t, value in zip(steps, by_timestep, strict=True)}
+    gap = loss.mean - loss.train_mean
+    return {"val/loss": loss.mean, "val/train_loss": loss.train_mean, "val/gap": gap, **curve}
+
+
+def _file(job: Job, step: int) -> Path:
+    return job.folder / "validation" / f"step-{step:06d}.json"
+
+
+def _keep(job: Job, step: int, values: Sequence[float]) -> None:
+    write_text(_file(job, step), json.dumps(values))
+
+
+def _kept(job: Job, step: int) -> list[float]:
+    return json.loads(_file(job, step).read_text(encoding="utf-8"))
+
+
+def sample_prompts(session: Session) -> tuple[str, ...]:
+    """The prompts drawn at each validation."""
+    given = session.job.spec.validation_prompts
+    captions = [caption for caption in session.validation.captions if caption]
+    spread = max(1, len(captions) // 4)
+    return given or tuple(captions[::spread][:4])
+
+
+def draw_with_session(session: Session, prompts: Sequence[str]) -> "list[Image]":
+    """Pictures by the adapter in memory, seeds 0, 1, 2, …"""
+    job = session.job
+    unet = session.objective.unet.eval()
+    pipeline = assemble_pipeline(job.model.path, unet, job.sampler.scheduler, device=session.decisions.device)
+    try:
+        return list(
+            draw(
+                pipeline,
+                [_Sample(prompt, seed) for seed, prompt in enumerate(prompts)],
+                num_inference_steps=job.sampler.num_inference_steps,
+                guidance_scale=job.sampler.guidance_scale,
+                negative_prompt=job.sampler.negative_prompt,
+                resolution=job.spec.resolution,
+                batch_size=job.spec.eval_batch_size,
+            )
+        )
+    finally:
+        unet.train(job.spec.lora_dropout > 0)
+
+
+def _draw_samples(session: Session, picture: Path) -> None:
+    from shoes.evaluation.grid import sample_grid
+
+    prompts = sample_prompts(session)
+    grid = sample_grid(draw_with_session(session, prompts), prompts)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    grid.save(picture)

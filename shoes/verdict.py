@@ -1,0 +1,96 @@
+"""The verdict of a night in plain words: a pure function of the stages' reports."""
+
+from collections.abc import Sequence
+
+from shoes.progress import duration
+from shoes.reports import (
+    ArmScores,
+    Comparison,
+    EvaluationReport,
+    PromotionReport,
+    StageTime,
+    TrainReport,
+)
+from shoes.spec import Recipe
+
+
+def sentence(evaluation: EvaluationReport, promotion: PromotionReport) -> str:
+    """The verdict in one sentence."""
+    against_base = evaluation.comparisons[0]
+    if against_base.identical:
+        return "No difference: the adapter draws the same pictures as the base."
+    change = f"CLIP score {against_base.clip_score} against the base"
+    if against_base.is_better:
+        end = "it is the champion" if promotion.promoted else f"it was not promoted: {promotion.reason}"
+        return f"The adapter draws the captions better than the base, {change}; {end}."
+    low, high = against_base.clip_score.low, against_base.clip_score.high
+    if high < 0:
+        return f"The adapter draws the captions worse than the base, {change}; it was not promoted."
+    assert low <= 0 <= high
+    return f"No reliable difference: {change}, which includes 0; it was not promoted."
+
+
+def text(
+    recipe: Recipe,
+    training: TrainReport,
+    evaluation: EvaluationReport,
+    promotion: PromotionReport,
+    stages: Sequence[StageTime],
+    where: Sequence[str],
+) -> str:
+    """The whole verdict, as it is printed at the end of a run; `where` are lines on where to look."""
+    blocks = [
+        sentence(evaluation, promotion),
+        trained(recipe, training),
+        scores(evaluation),
+        _stages(stages),
+        "\n".join(["Where to look", *(f"  {line}" for line in where)]),
+    ]
+    return "\n\n".join(blocks)
+
+
+def trained(recipe: Recipe, report: TrainReport) -> str:
+    """What was trained, how it went."""
+    difference = report.loss_difference
+    resumed = f", taken up again at step {', '.join(map(str, report.resumed_from))}" if report.resumed_from else ""
+    change = f"{difference.mean:+.4f} ({difference.level:.0%} interval {difference.low:+.4f} to {difference.high:+.4f})"
+    base, chosen = report.losses[0], next(loss for loss in report.losses if loss.step == report.chosen_step)
+    return "\n".join(
+        [
+            "Trained",
+            f"  a LoRA of rank {recipe.train.rank} ({report.num_trainable_parameters:,} parameters) on "
+            f"{recipe.model.pretrained_model_name_or_path}",
+            f"  {report.step:,} of {report.max_train_steps:,} steps of {recipe.train.effective_batch_size} images, "
+            f"on {report.device}, {report.images_per_second:.3g} images a second{resumed}",
+            f"  ended because {report.end_reason}; step {report.chosen_step:,} is exported, the one with the lowest "
+            "held-out loss",
+            f"  held-out loss {base.mean:.4f} → {chosen.mean:.4f}, a change of {change}; below 0 is better",
+        ]
+    )
+
+
+def scores(report: EvaluationReport) -> str:
+    """The table of the evaluation."""
+    rows = [_arm_row(arm) for arm in report.arms]
+    lines = [f"  {'':<10}{'images':>7}{'CLIP score':>12}{'like the real photo':>22}", *rows]
+    lines += [line for comparison in report.comparisons for line in _comparison_rows(comparison)]
+    return "\n".join(["Scores on the test photos (CLIP score; 100 × cosine)", *lines])
+
+
+def _arm_row(arm: ArmScores) -> str:
+    similarity = "" if arm.clip_image_similarity is None else f"{arm.clip_image_similarity:.2f}"
+    return f"  {arm.name:<10}{arm.num_images:>7}{arm.clip_score:>12.2f}{similarity:>22}"
+
+
+def _comparison_rows(comparison: Comparison) -> list[str]:
+    title = f"adapter − {comparison.against}"
+    return [
+        f"  {title}: CLIP score {comparison.clip_score}",
+        f"  {'':<{len(title)}}  likeness   {comparison.clip_image_similarity}",
+    ]
+
+
+def _stages(stages: Sequence[StageTime]) -> str:
+    lines = [f"  {stage.name:<20}{duration(stage.seconds):>12}" for stage in stages]
+    total = duration(sum(stage.seconds for stage in stages))
+    return "\n".join(["Time, each stage's own work", *lines, f"  {'together':<20}{total:>12}"])

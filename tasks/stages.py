@@ -1,0 +1,81 @@
+"""The stages as Prefect tasks: one library call each, retried when waiting helps, results kept as JSON."""
+
+from prefect import task
+
+from shoes import night, stages
+from shoes.reports import (
+    DataReport,
+    EnvironmentReport,
+    EvaluationReport,
+    ModelsReport,
+    NightReport,
+    PromotionReport,
+    TrainReport,
+)
+from shoes.spec import Recipe
+from tasks.links import flow_run_links, show_verdict
+from tasks.retrying import RETRYING
+
+
+@task(name="verify-environment", **RETRYING)
+def verify_environment(recipe: Recipe) -> EnvironmentReport:
+    """Check that this machine is ready to train."""
+    return stages.verify_environment(recipe)
+
+
+@task(name="fetch-model", **RETRYING)
+def fetch_model(recipe: Recipe) -> ModelsReport:
+    """Have the base model and its judge here, and verify every file."""
+    return stages.fetch_model(recipe)
+
+
+@task(name="prepare-data", **RETRYING)
+def prepare_data(recipe: Recipe) -> DataReport:
+    """Have the data set here, imported when needed, and verify every image."""
+    return stages.prepare_data(recipe)
+
+
+@task(name="train-lora", **RETRYING)
+def train_lora(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport:
+    """Train, or go on where an earlier try stopped."""
+    return stages.train(recipe, models, data, flow_run_links())
+
+
+@task(name="find-training", **RETRYING)
+def find_training(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport:
+    """The training that a single stage builds on."""
+    return stages.trained(recipe, models, data)
+
+
+@task(name="evaluate", **RETRYING)
+def evaluate(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> EvaluationReport:
+    """Compare base, adapter and champion on the test photos."""
+    return stages.evaluate(recipe, models, data, training)
+
+
+@task(name="promote", **RETRYING)
+def promote(
+    recipe: Recipe,
+    models: ModelsReport,
+    data: DataReport,
+    training: TrainReport,
+    evaluation: EvaluationReport,
+) -> PromotionReport:
+    """Let the adapter be the champion, if it is really better."""
+    return stages.promote(recipe, models, data, training, evaluation)
+
+
+@task(name="report", **RETRYING)
+def report(
+    recipe: Recipe,
+    environment: EnvironmentReport,
+    models: ModelsReport,
+    data: DataReport,
+    training: TrainReport,
+    evaluation: EvaluationReport,
+    promotion: PromotionReport,
+) -> NightReport:
+    """Say what the night did."""
+    verdict = night.report(recipe, environment, models, data, training, evaluation, promotion)
+    show_verdict(verdict)
+    return verdict

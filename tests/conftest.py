@@ -1,0 +1,87 @@
+"""Every test in a world of its own: clean environment, own folders, own databases."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from shoes.settings import PROJECT_ROOT
+from shoes.spec import Recipe
+
+MICRO = {
+    "data.dataset_dir": "data/small",
+    "train.train_batch_size": "2",
+    "train.gradient_accumulation_steps": "2",
+    "train.eval_batch_size": "8",
+    "train.max_train_steps": "4",
+    "train.lr_warmup_steps": "1",
+    "train.save_steps": "2",
+    "train.validation_steps": "2",
+    "train.validation_images": "4",
+    "train.checkpointing_steps": "2",
+    "eval.num_images": "none",
+    "eval.num_inference_steps": "2",
+    "eval.num_resamples": "200",
+}
+"""The demo, small enough for a test."""
+
+
+@pytest.fixture(autouse=True)
+def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder and data folder, and no settings of the person who runs the tests."""
+    for name in os.environ:
+        if name.startswith(("SHOES_", "MLFLOW_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("SHOES_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """28 products of the demo's data set, as a data set of their own."""
+    return make_small_data(tmp_path_factory.mktemp("shared") / "small")
+
+
+def make_small_data(target: Path) -> Path:
+    from PIL import Image
+
+    from shoes import dataset
+    from shoes.dataset import Product
+    from shoes.spec import DataSpec
+
+    records = dataset.load_split(PROJECT_ROOT / "data/demo/casual_shoes/train")[:28]
+    products = [
+        Product(
+            id=record.image.stem,
+            attributes=record.attributes,
+            load=lambda path=record.image: Image.open(path).convert("RGB"),
+        )
+        for record in records
+    ]
+    spec = DataSpec(val_fraction=0.2, test_fraction=0.2)
+    dataset.write_data_set(target, products, spec, resolution=64, source={"kind": "test"})
+    return target
+
+
+@pytest.fixture
+def with_small_data(own_world: Path, small_data: Path) -> Path:
+    """The data folder, with the small data set in it."""
+    folder = own_world / "data"
+    folder.mkdir(exist_ok=True)
+    (folder / "small").symlink_to(small_data)
+    return folder
+
+
+@pytest.fixture
+def micro(with_small_data: Path) -> Callable[..., Recipe]:
+    """Makes micro recipes: `micro(**{"train.seed": "1"})`."""
+
+    def make(changes: Mapping[str, str] | None = None) -> Recipe:
+        from shoes import recipes
+
+        return recipes.load("demo", {**MICRO, **(changes or {})})
+
+    return make

@@ -1,0 +1,124 @@
+"""The command line: codes, messages, and nothing left behind."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from flows.cli import main
+
+
+def shoes(*words: str):  # noqa: ANN201
+    return CliRunner().invoke(main, words)
+
+
+def test_the_commands_are_those_that_work() -> None:
+    assert sorted(main.commands) == ["check", "data", "evaluate", "run", "train"]
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys\nfrom flows.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'mlflow', 'prefect', 'diffusers', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["run", "train", "evaluate", "check"])
+def test_every_command_lists_the_fields_of_a_recipe(command: str) -> None:
+    result = shoes(command, "--help")
+    assert result.exit_code == 0
+    assert "--train.learning_rate" in result.output
+    assert "--json" in result.output
+
+
+BAD = {
+    "unknown field": (["--train.lr", "1"], ["train.lr"]),
+    "wrong type": (["--train.max_train_steps", "many"], ["train.max_train_steps"]),
+    "rank 0": (["--train.rank", "0"], ["train.rank"]),
+    "missing data set": (["--data.dataset_dir", "data/nowhere"], ["nowhere", "shoes data import"]),
+    "missing model": (["--model.pretrained_model_name_or_path", "data/nothing"], ["nothing"]),
+    "two at once": (["--train.rank", "0", "--train.seed", "x"], ["train.rank", "train.seed"]),
+    "two of different kinds": (
+        ["--data.dataset_dir", "data/nowhere", "--model.pretrained_model_name_or_path", "data/nothing"],
+        ["nowhere", "nothing"],
+    ),
+    "no value": (["--train.rank"], ["--train.rank", "VALUE"]),
+    "stray word": (["rank=8"], ["rank=8"]),
+    "unknown recipe": (["--recipe", "dmeo"], ["did you mean demo"]),
+    "missing device": (["--train.device", "mps"], ["train.device", "--train.device auto"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_bad_input_is_one_clear_error_and_leaves_nothing_behind(own_world: Path, case: str, command: str) -> None:
+    words, expected = BAD[case]
+    result = shoes(command, *words)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    for word in expected:
+        assert word in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(own_world.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("train/captions.json", b"{not json"), ("train/images", b""), ("test/captions.json", b'{"a": 1}')],
+)
+def test_a_broken_data_set_is_one_clear_error(own_world: Path, small_data: Path, file: str, content: bytes) -> None:
+    folder = own_world / "data" / "broken"
+    shutil.copytree(small_data, folder)
+    target = folder / file
+    if target.is_dir():
+        target = sorted(target.iterdir())[0]
+    target.write_bytes(content)
+    before = sorted(own_world.rglob("*"))
+    result = shoes("run", "--data.dataset_dir", "data/broken")
+    assert result.exit_code == 2
+    assert target.name in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sorted(own_world.rglob("*")) == before
+
+
+def test_errors_are_json_too() -> None:
+    result = shoes("run", "--json", "--train.rank", "0")
+    assert result.exit_code == 2
+    found = json.loads(result.stdout)
+    assert found["problems"][0]["where"] == "train.rank"
+    assert found["problems"][0]["fix"]
+
+
+def test_check_says_ready_for_machines_and_people() -> None:
+    result = shoes("check", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["ready"] is True
+    assert set(found["checks"][0]) == {"name", "status", "critical", "detail", "fix"}
+    assert "Ready for training" in shoes("check").stdout
+
+
+def test_a_failed_critical_check_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    result = shoes("check", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert [check["name"] for check in found["checks"] if check["status"] == "ERROR"] == ["PEFT (LoRA)"]
+
+
+def test_data_verify_tells_good_from_bad(own_world: Path, small_data: Path) -> None:
+    assert shoes("data", "verify", str(small_data)).exit_code == 0
+    folder = own_world / "broken"
+    shutil.copytree(small_data, folder)
+    image = sorted((folder / "val/images").iterdir())[0]
+    image.write_bytes(b"")
+    result = shoes("data", "verify", str(folder), "--json")
+    assert result.exit_code == 1
+    assert any(image.name in problem["where"] for problem in json.loads(result.stdout)["problems"])

@@ -1,0 +1,49 @@
+"""Settings: where things are kept."""
+
+from pathlib import Path
+
+import pytest
+
+from shoes.errors import ConfigurationError
+from shoes.settings import PROJECT_ROOT, load_settings
+
+
+def test_everything_that_is_written_moves_with_the_data_folder(tmp_path: Path) -> None:
+    settings = load_settings()
+    places = [settings.mlruns, settings.runs, settings.cache, settings.models, settings.prefect_home]
+    assert all(place.is_relative_to(tmp_path / "data") for place in places)
+    assert settings.tracking_uri == f"sqlite:///{tmp_path / 'data/mlruns/mlflow.db'}"
+
+
+def test_without_settings_the_checkout_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHOES_DATA_DIR")
+    settings = load_settings()
+    assert (settings.data, settings.mlruns) == (PROJECT_ROOT / "data", PROJECT_ROOT / "mlruns")
+
+
+def test_what_ships_is_found_after_the_data_folder_moved(tmp_path: Path) -> None:
+    settings = load_settings()
+    assert settings.locate("data/demo/model") == PROJECT_ROOT / "data/demo/model"
+    assert settings.locate("data/casual_shoes") == tmp_path / "data/casual_shoes"
+    assert settings.locate("elsewhere") == tmp_path / "elsewhere"
+
+
+def test_the_env_file_wins_over_the_environment(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"SHOES_DATA_DIR={tmp_path / 'drive'}\n")
+    assert load_settings().data == tmp_path / "drive"
+
+
+def test_all_wrong_settings_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("SHOES_DATA_DIR", str(file))
+    monkeypatch.setenv("SHOES_DATADIR", "x")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert len(caught.value.problems) == 2
+    assert "did you mean SHOES_DATA_DIR?" in str(caught.value)
+
+
+def test_loading_settings_writes_nothing(tmp_path: Path) -> None:
+    load_settings()
+    assert list(tmp_path.iterdir()) == []
