@@ -46,12 +46,15 @@ def prepare_prefect() -> None:
     from shoes.settings import load_settings
 
     home = load_settings().prefect_home
+    home.mkdir(parents=True, exist_ok=True)  # Prefect makes one level only
     for name, value in {
         "PREFECT_HOME": str(home),
         "PREFECT_LOCAL_STORAGE_PATH": str(home / "results"),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "shoes",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        # the first start makes the database, which a slow disk or a busy machine may stretch
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }.items():
         os.environ.setdefault(name, value)
 

@@ -68,8 +68,9 @@ class _Lines:
     def _left(self, done: int, total: int, now: float) -> str:
         rate = (done - (self._first or 0)) / max(now - self._started, 1e-9)
         if rate <= 0:
-            return ", "
-        return f", {rate:.2g} a second, {duration((total - done) / rate)} left, "
+            return ""
+        speed = f"{rate:.1f}" if rate < 10 else f"{rate:.0f}"
+        return f", {speed} a second, {duration((total - done) / rate)} left"
 
 
 def duration(seconds: float) -> str:

@@ -208,8 +208,8 @@ class EvalSpec(Spec):
 
     clip_model_name_or_path: str = "openai/clip-vit-base-patch32"
     """CLIP that scores the images; not the one inside the base model, which would be partly circular."""
-    clip_revision: str | None = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
-    """Commit of the CLIP model on the Hub."""
+    clip_revision: str | None = "c237dc49a33fc61debc9276459120b7eac67e7ef"
+    """Commit of the CLIP model on the Hub: the first one that holds safetensors, main has only a pickle."""
     num_images: Annotated[int, Field(ge=2)] | None = None
     """Test photos whose captions are drawn; nothing means all of the test split."""
     images_per_caption: Annotated[int, Field(ge=1)] = 2

@@ -108,10 +108,11 @@ def damage(folder: Path) -> list[str]:
     """What is wrong with a folder according to its manifest; an empty list means that it is whole."""
     try:
         expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        assert isinstance(expected, dict)
+        if not isinstance(expected, dict):
+            raise TypeError("files is no object")
     except FileNotFoundError:
         return [f"{folder / MANIFEST} is missing"]
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         return [f"{folder / MANIFEST} can't be read: {error}"]
     found = hash_files(folder)
     return [

@@ -1,11 +1,13 @@
 """Every test in a world of its own: clean environment, own folders, own databases."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from shoes.reports import DataReport, EvaluationReport, ModelsReport, PromotionReport, TrainReport
 from shoes.settings import PROJECT_ROOT
 from shoes.spec import Recipe
 
@@ -37,6 +39,12 @@ def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def micro_flags() -> list[str]:
+    """The micro recipe as flags of the command line."""
+    return [word for name, value in MICRO.items() for word in (f"--{name}", value)]
 
 
 @pytest.fixture(scope="session")
@@ -85,3 +93,41 @@ def micro(with_small_data: Path) -> Callable[..., Recipe]:
         return recipes.load("demo", {**MICRO, **(changes or {})})
 
     return make
+
+
+@dataclass(frozen=True)
+class Night:
+    """All stages of one micro night, done once for all tests that only look at it."""
+
+    recipe: Recipe
+    data_dir: Path
+    models: ModelsReport
+    data: DataReport
+    training: TrainReport
+    evaluation: EvaluationReport
+    promotion: PromotionReport
+
+
+@pytest.fixture(scope="session")
+def night(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Iterator[Night]:
+    """A micro night without Prefect, in a data folder of its own."""
+    from shoes import recipes, stages
+
+    folder = tmp_path_factory.mktemp("night") / "data"
+    folder.mkdir()
+    (folder / "small").symlink_to(small_data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHOES_DATA_DIR", str(folder))
+        recipe = recipes.load("demo", MICRO)
+        models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
+        training = stages.train(recipe, models, data)
+        evaluation = stages.evaluate(recipe, models, data, training)
+        promotion = stages.promote(recipe, models, data, training, evaluation)
+        yield Night(recipe, folder, models, data, training, evaluation, promotion)
+
+
+@pytest.fixture
+def in_night(night: Night, monkeypatch: pytest.MonkeyPatch) -> Night:
+    """The shared night, with this test's settings pointing at its data folder."""
+    monkeypatch.setenv("SHOES_DATA_DIR", str(night.data_dir))
+    return night

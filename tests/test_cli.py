@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from flows.cli import main
 
 
-def shoes(*words: str):  # noqa: ANN201
+def shoes(*words: str):
     return CliRunner().invoke(main, words)
 
 

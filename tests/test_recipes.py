@@ -83,7 +83,7 @@ def test_an_unknown_recipe_names_the_known_ones() -> None:
 def test_a_recipe_that_is_no_toml_is_one_clear_error(tmp_path: Path, text: str) -> None:
     file = tmp_path / "broken.toml"
     file.write_text(text)
-    with pytest.raises(ConfigurationError, match="broken.toml"):
+    with pytest.raises(ConfigurationError, match="broken"):
         recipes.load(str(file))
 
 

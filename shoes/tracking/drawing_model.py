@@ -35,10 +35,11 @@ class DrawingModel(PythonModel):
         )
         self._config = config
 
-    def predict(
+    # No return annotation: MLflow makes a signature of it, has no type for pictures, and warns at every load.
+    def predict(  # type: ignore[no-untyped-def]
         self, context: PythonModelContext, model_input: list[str], params: dict[str, Any] | None = None
-    ) -> list[Any]:
-        """One PIL image for each prompt; seeds 0, 1, 2, …"""
+    ):
+        """Draw each prompt, seeds 0, 1, 2, …; a list of PIL images."""
         from dataclasses import dataclass
 
         from shoes.sampling import draw

@@ -9,6 +9,7 @@ once, so that sending twice doubles nothing.
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -169,10 +170,7 @@ class Mirror:
 
         assert self._client is not None
         assert self.run_id is not None
-        key = event["key"].replace("/", "#")  # as MLflow names the file
-        name = f"images/{key}%step%{event['step']}%timestamp%{event['time']}"
-        there = [file.path for file in self._client.list_artifacts(self.run_id, "images")]
-        if any(path.startswith(name) for path in there) or not Path(event["path"]).exists():
+        if self._has_image(event) or not Path(event["path"]).exists():
             return
         with Image.open(event["path"]) as image:
             self._client.log_image(
@@ -183,6 +181,13 @@ class Mirror:
                 timestamp=event["time"],
                 synchronous=True,
             )
+
+    def _has_image(self, event: Event) -> bool:
+        """The picture was sent before; MLflow puts key, step and time into the file's name, and a random part."""
+        assert self._client is not None
+        parts = (event["key"].replace("/", "#"), "step", str(event["step"]), "timestamp", str(event["time"]))
+        name = re.compile("images/" + "[%+]".join(map(re.escape, parts)) + "[%+]")
+        return any(name.match(file.path) for file in self._client.list_artifacts(self.run_id, "images"))
 
     def _send_artifact(self, event: Event) -> None:
         assert self._client is not None

@@ -74,10 +74,12 @@ class Registry:
     def _add(self, client: "MlflowClient", candidate: Candidate) -> str:
         import mlflow
 
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # MLflow warns about hints in its own code
+            import mlflow.pyfunc
+
         mlflow.set_registry_uri(self._uri)
-        with mlflow.start_run(run_id=candidate.run_id), warnings.catch_warnings():
-            # MLflow has no type for pictures, and says so.
-            warnings.filterwarnings("ignore", "Any type hint is inferred as AnyType", UserWarning)
+        with mlflow.start_run(run_id=candidate.run_id):
             info = mlflow.pyfunc.log_model(
                 name="adapter",
                 python_model=str(Path(__file__).with_name("drawing_model.py")),

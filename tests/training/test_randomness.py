@@ -7,7 +7,7 @@ import torch
 from shoes.training.randomness import derive_seed, draw_step, sample_order
 
 
-def draws(seed: int, step: int, dropout: float = 0.0):  # noqa: ANN201
+def draws(seed: int, step: int, dropout: float = 0.0):
     return draw_step(seed, step, latent_shape=(4, 8, 8), batch=6, num_timesteps=1000, caption_dropout=dropout)
 
 

@@ -1,0 +1,119 @@
+"""What must hold before any verdict: all pictures there, none blank, finite scores, a CLIP that can tell.
+
+Each check returns its problems, so that a person reads all of them at once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from shoes.errors import EvaluationError, Problem
+from shoes.evaluation.drawings import Drawing, Record
+from shoes.evaluation.pictures import is_readable, open_picture
+from shoes.evaluation.scores import REAL, SHUFFLED, ImageScore
+from shoes.evaluation.statistics import points
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MIN_DEVIATION = 1.0
+"""Grey levels of 255; a picture that varies less shows nothing."""
+DARK_LEVEL, MAX_DARK_SHARE = 4, 0.99
+"""A picture of which more than this share is this dark is black, as NaN latents are when decoded."""
+
+
+def require(problems: Sequence[Problem]) -> None:
+    """Stop without a verdict if anything is wrong.
+
+    Raises:
+        EvaluationError: with all the problems.
+    """
+    if problems:
+        raise EvaluationError(problems)
+
+
+def check_test_split(records: Sequence[Record], drawings: Sequence[Drawing]) -> list[Problem]:
+    """There are captions to compare, and every photo can be read."""
+    problems = []
+    if len({drawing.prompt for drawing in drawings}) < 2:
+        fix = "raise eval.num_images, or use a caption_template with more attributes"
+        problems.append(Problem("test split", "has fewer than two different captions to draw", fix))
+    paths = (records[i].image for i in sorted({drawing.record for drawing in drawings}))
+    damaged = [path for path in paths if not is_readable(path)]
+    if damaged:
+        what = f"{len(damaged)} photos are missing or damaged: {_names(damaged)}"
+        problems.append(Problem("test split", what, "import the data set again: shoes data import"))
+    return problems
+
+
+def check_pictures(arm: str, paths: Sequence[Path], expected: int) -> list[Problem]:
+    """Every expected picture of an arm is there, can be read, and shows something."""
+    problems = []
+    if len(paths) != expected:
+        problems.append(Problem(arm, f"{len(paths)} pictures where {expected} were expected", _DRAW_AGAIN))
+    faults = [(path, _fault(path)) for path in paths]
+    lost = [path for path, fault in faults if fault == "lost"]
+    if lost:
+        what = f"{len(lost)} of {expected} pictures are missing or damaged: {_names(lost)}"
+        problems.append(Problem(arm, what, _DRAW_AGAIN))
+    blank = [path for path, fault in faults if fault == "blank"]
+    if blank:
+        what = f"{len(blank)} of {expected} pictures are blank: {_names(blank)} in {blank[0].parent}"
+        fix = "draw in full precision (train.mixed_precision no); delete that folder to draw them again"
+        problems.append(Problem(arm, what, fix))
+    return problems
+
+
+def _fault(path: Path) -> Literal["lost", "blank"] | None:
+    try:
+        return "blank" if is_blank(open_picture(path)) else None
+    except OSError:
+        return "lost"
+
+
+def is_blank(picture: "Image") -> bool:
+    """The picture is of one colour, or nearly all black."""
+    pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    varies = pixels.std(axis=(0, 1)).max() >= MIN_DEVIATION
+    dark = np.mean(pixels.max(axis=-1) <= DARK_LEVEL)
+    return not varies or bool(dark > MAX_DARK_SHARE)
+
+
+def check_scores(scores: Mapping[str, Sequence[ImageScore]], expected: Mapping[str, int]) -> list[Problem]:
+    """Every arm has a finite score for each of its images; only then, the controls are in order."""
+    problems = []
+    for arm, count in expected.items():
+        rows = scores.get(arm, ())
+        if len(rows) != count:
+            what = f"{len(rows)} scores where {count} were expected"
+            problems.append(Problem(arm, what, "run the evaluation again"))
+        broken = [row.image for row in rows if not _is_finite(row)]
+        if broken:
+            what = f"{len(broken)} of {count} scores are not finite: {', '.join(broken[:3])}"
+            fix = "score on another device (train.device cpu), and verify CLIP's files: shoes model verify"
+            problems.append(Problem(arm, what, fix))
+    return problems or _check_controls(scores[REAL], scores[SHUFFLED])
+
+
+def _check_controls(real: Sequence[ImageScore], shuffled: Sequence[ImageScore]) -> list[Problem]:
+    ceiling = points([row.cosine for row in real]).mean()
+    floor = points([row.cosine for row in shuffled]).mean()
+    if ceiling > floor:
+        return []
+    what = f"photos match their own captions ({ceiling:.2f}) no better than those of others ({floor:.2f})"
+    fix = "check that captions and photos belong together, or use a CLIP that knows such pictures"
+    return [Problem("controls", what, fix)]
+
+
+def _is_finite(row: ImageScore) -> bool:
+    return bool(np.isfinite([row.cosine, 0.0 if row.photo_cosine is None else row.photo_cosine]).all())
+
+
+def _names(paths: Iterable[Path]) -> str:
+    names = [path.name for path in paths]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+_DRAW_AGAIN = "run the evaluation again: what is missing is drawn again"

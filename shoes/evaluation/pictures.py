@@ -1,0 +1,135 @@
+"""The pictures of one arm on disk: each drawn once, resumed picture by picture, sealed when complete."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from shoes.evaluation.drawings import Drawing, DrawingSettings
+from shoes.storage import MANIFEST, fingerprint, hash_files, is_whole, pretty_json, sync_path, write_text
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_PARTIAL = ".partial-"
+
+
+class Draw(Protocol):
+    """Draws images in the order of its argument, as they are made."""
+
+    def __call__(self, drawings: Sequence[Drawing], /) -> "Iterator[Image]": ...  # noqa: D102
+
+
+def set_folder(
+    cache: Path,
+    *,
+    model_fingerprint: str,
+    adapter_sha256: str | None,
+    drawings: Sequence[Drawing],
+    settings: DrawingSettings,
+) -> Path:
+    """Where the pictures of one arm lie: named by all that decides them, and so drawn only once."""
+    prompts = [(drawing.prompt, drawing.seed) for drawing in drawings]
+    return cache / "drawings" / fingerprint(model_fingerprint, adapter_sha256, prompts, settings)
+
+
+def picture_paths(folder: Path, count: int) -> list[Path]:
+    """Files of a set of `count` pictures, in order."""
+    return [folder / f"{number:04d}.png" for number in range(count)]
+
+
+def draw_set(
+    folder: Path,
+    drawings: Sequence[Drawing],
+    make_draw: Callable[[], Draw],
+    *,
+    metadata: Mapping[str, str],
+    on_picture: Callable[[int], None] = lambda _done: None,
+) -> list[Path]:
+    """The files of all drawings, in order; only what is missing is drawn.
+
+    `make_draw` loads a model and is called only when some picture is missing. Each picture is on disk before
+    the next is asked for. The complete set gets a manifest with the SHA-256 of every picture; a picture that
+    differs from it later is drawn again.
+
+    Args:
+        folder: of this set alone, see `set_folder`.
+        drawings: what to draw.
+        make_draw: gives what draws.
+        metadata: text put into every PNG beside its prompt and seed.
+        on_picture: told after each how many of the set are there.
+    """
+    paths = picture_paths(folder, len(drawings))
+    if is_whole(folder):
+        return paths
+    folder.mkdir(parents=True, exist_ok=True)
+    _clean(folder)
+    missing = [number for number, path in enumerate(paths) if not is_readable(path)]
+    if missing:
+        todo = [drawings[number] for number in missing]
+        # A source that stops early leaves pictures missing; the gates then name them.
+        for done, (number, picture) in enumerate(zip(missing, make_draw()(todo), strict=False), start=1):
+            _save(picture, paths[number], drawings[number], metadata)
+            on_picture(len(drawings) - len(missing) + done)
+    if all(path.is_file() for path in paths):
+        write_text(folder / MANIFEST, pretty_json({"files": hash_files(folder)}))
+    return paths
+
+
+def open_picture(path: Path) -> "Image":
+    """A picture in RGB, read to its last byte.
+
+    Raises:
+        OSError: it is missing, cut short or damaged.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except SyntaxError as error:  # what Pillow raises for a broken chunk
+        raise OSError(f"{path} is damaged: {error}") from error
+
+
+def is_readable(path: Path) -> bool:
+    """The picture is there and whole."""
+    try:
+        open_picture(path)
+    except OSError:
+        return False
+    return True
+
+
+def same_pixels(first: Path, second: Path) -> bool:
+    """Two pictures have the same size and pixels."""
+    one, other = open_picture(first), open_picture(second)
+    return one.size == other.size and one.tobytes() == other.tobytes()
+
+
+def _save(picture: "Image", path: Path, drawing: Drawing, metadata: Mapping[str, str]) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for key, text in {"prompt": drawing.prompt, "seed": str(drawing.seed), **metadata}.items():
+        info.add_itxt(key, text)
+    partial = path.with_name(f"{_PARTIAL}{path.name}")
+    picture.save(partial, format="PNG", pnginfo=info)
+    sync_path(partial)
+    partial.replace(path)
+
+
+def _clean(folder: Path) -> None:
+    """Remove half-written files, and pictures that are not what they were when the set was sealed."""
+    for leftover in folder.glob(f"{_PARTIAL}*"):
+        leftover.unlink()
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return
+    try:
+        sealed: dict[str, str] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    except (ValueError, KeyError, TypeError):
+        sealed = {}  # nothing vouches for any of them
+    for name, digest in hash_files(folder).items():
+        if sealed.get(name) != digest:
+            (folder / name).unlink()
+    manifest.unlink()

@@ -1,0 +1,30 @@
+"""A stop request waits for the end of the step and is then handed on."""
+
+import signal
+
+import pytest
+
+from shoes.training.signals import stop_between_steps
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_held_back_and_handed_on(number: signal.Signals) -> None:
+    received: list[int] = []
+    former = signal.signal(number, lambda n, _frame: received.append(n))
+    try:
+        with stop_between_steps() as stop:
+            assert not stop
+            signal.raise_signal(number)
+            assert stop
+            assert received == []
+        assert received == [number]
+    finally:
+        signal.signal(number, former)
+
+
+def test_without_a_signal_nothing_happens() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_between_steps() as stop:
+        pass
+    assert not stop
+    assert signal.getsignal(signal.SIGTERM) is before
