@@ -63,7 +63,8 @@ class _Lines:
         if now - self._last < SECONDS_BETWEEN_LINES and done < total:
             return
         self._last = now
-        log.info("%s: %d of %d %s%s%s", self._title, done, total, self._unit, self._left(done, total, now), note)
+        tail = f", {note}" if note else ""
+        log.info("%s: %d of %d %s%s%s", self._title, done, total, self._unit, self._left(done, total, now), tail)
 
     def _left(self, done: int, total: int, now: float) -> str:
         rate = (done - (self._first or 0)) / max(now - self._started, 1e-9)

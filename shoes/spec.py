@@ -165,8 +165,8 @@ class TrainSpec(Spec):
     """Resumable state is saved at least this often, whatever the steps."""
     checkpoints_total_limit: Annotated[int, Field(ge=1)] = 2
     """Older resumable states beyond this many are removed, once the newer ones verify."""
-    use_8bit_adam: Literal[False] = False
-    """AdamW with 8-bit state needs CUDA and bitsandbytes; an adapter's state is so small that it saves 10 MB."""
+    use_8bit_adam: bool = False
+    """AdamW with 8-bit state. Refused for now: an adapter's state is some 10 MB, so there is nothing to save."""
     report_to: Literal["mlflow"] = "mlflow"
     """Where metrics go; the journal in the run's folder is always written."""
     logging_dir: str | None = None
@@ -194,6 +194,13 @@ class TrainSpec(Spec):
                 f"({self.max_train_steps}), or the peak learning rate is never reached"
             )
         return self
+
+    @field_validator("use_8bit_adam")
+    @classmethod
+    def _have_something_to_save(cls, wanted: bool) -> bool:
+        if wanted:
+            raise ValueError("8-bit AdamW would save nothing: an adapter's state is some 10 MB; set it to false")
+        return wanted
 
     @field_validator("lora_target_modules")
     @classmethod
