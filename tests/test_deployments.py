@@ -30,7 +30,7 @@ def prefect(environment: dict[str, str], *words: str) -> str:
         stdin=subprocess.DEVNULL,
         timeout=120,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout
 
 
