@@ -15,6 +15,7 @@ from demo.plan import Plan
 from shoes import storage
 from shoes.dataset import load_split
 
+MADE_HERE = "All models were trained by `python -m demo.make`, in the order below."
 TEMPLATE = Path(__file__).with_name("card.md")
 
 
@@ -58,7 +59,9 @@ def splits(data_set: Path) -> str:
 def selection(source: dict[str, Any]) -> str:
     """How many drawings were refused, and why."""
     refused = ", ".join(f"{count} {why}" for why, count in sorted(source["refused"].items()))
-    return f"{source['candidates']} were drawn, {source['kept']} are kept; refused: {refused}."
+    more = source["candidates"] - source["kept"] - sum(source["refused"].values())
+    drawn, kept = source["candidates"], source["kept"]
+    return f"{drawn} were drawn, {kept} are kept, {more} were more than needed; refused: {refused}."
 
 
 def timings(work: Path) -> str:
@@ -101,8 +104,6 @@ def main() -> int:
     write_card(arguments.target, figures, timings(arguments.work), arguments.made_from)
     return 0
 
-
-MADE_HERE = "All of them were trained by `python -m demo.make`, in the order below."
 
 if __name__ == "__main__":
     sys.exit(main())

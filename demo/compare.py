@@ -12,6 +12,7 @@ from pathlib import Path
 
 from demo import measuring
 from demo.assets import held_out, read_group
+from demo.card import timings, write_card
 from demo.measuring import Effort, Evidence, Judgement, Measures, Photos
 from demo.plan import Plan
 from demo.scoring import Scorer
@@ -21,6 +22,8 @@ from shoes import storage
 log = logging.getLogger("demo")
 
 PARTS = ("model", "clip", "casual_shoes")
+MADE = "assets.json"
+"""File in the work folder that names what was made last."""
 SHARPNESS_SLACK = 1.05
 """A new VAE may be this much worse, if what is drawn through it is better."""
 
@@ -121,8 +124,10 @@ def _figures(measures: Measures) -> dict[str, str]:
     return figures
 
 
-def compare(workshop: Workshop, new: dict[str, Path], target: Path, plan: Plan) -> list[str]:
-    """Measure both, write `comparison.md` in the work folder, and return why not to install."""
+def compare(
+    workshop: Workshop, new: dict[str, Path], target: Path, plan: Plan
+) -> tuple[dict[str, Measures], list[str]]:
+    """The figures of both, also as `comparison.md` in the work folder, and why not to install the new ones."""
     shipped = {part: target / part for part in PARTS} if is_complete(target) else None
     judges = {"new": new["clip"]} | ({"shipped": shipped["clip"]} if shipped else {})
     photos = new["photos"]
@@ -132,8 +137,7 @@ def compare(workshop: Workshop, new: dict[str, Path], target: Path, plan: Plan) 
     found = faults(columns["new"], columns.get("shipped"))
     verdict = "".join(f"- {fault}\n" for fault in found) or "The new assets are better.\n"
     storage.write_text(workshop.folder / "comparison.md", table(columns) + "\n" + verdict)
-    storage.write_text(workshop.folder / "assets.json", storage.pretty_json({k: str(v) for k, v in new.items()}))
-    return found
+    return columns, found
 
 
 def install(new: dict[str, Path], target: Path) -> None:
@@ -153,19 +157,26 @@ def main() -> int:
     parser.add_argument("--install", action="store_true", help="replace the shipped assets if these are better")
     arguments = parser.parse_args()
     make.start_logging()
-    new = {k: Path(v) for k, v in json.loads((arguments.work / "assets.json").read_text()).items()}
+    made = json.loads((arguments.work / MADE).read_text(encoding="utf-8"))
+    new = {part: Path(folder) for part, folder in made["assets"].items()}
     workshop = Workshop(arguments.work.resolve(), make.choose_device(arguments.device))
-    return finish(workshop, new, arguments.target, make.plan_of(arguments), may_install=arguments.install)
+    plan = make.plan_of(arguments)
+    return finish(workshop, new, arguments.target, plan, made["made_from"], may_install=arguments.install)
 
 
-def finish(workshop: Workshop, new: dict[str, Path], target: Path, plan: Plan, *, may_install: bool) -> int:
-    """Compare, and install what is better; 1 if it is not."""
-    found = compare(workshop, new, target, plan)
+def finish(
+    workshop: Workshop, new: dict[str, Path], target: Path, plan: Plan, made_from: str, *, may_install: bool
+) -> int:
+    """Compare, install what is better and write its card; 1 if it is not better."""
+    made = {"assets": {part: str(folder) for part, folder in new.items()}, "made_from": made_from}
+    storage.write_text(workshop.folder / MADE, storage.pretty_json(made))
+    columns, found = compare(workshop, new, target, plan)
     log.info("see %s", workshop.folder / "comparison.md")
     for fault in found:
         log.warning("%s", fault)
     if may_install and not found:
         install(new, target)
+        write_card(target, table(columns), timings(workshop.folder), made_from)
     return 1 if found else 0
 
 

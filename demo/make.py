@@ -63,6 +63,7 @@ def main(words: list[str] | None = None) -> int:
     arguments = parse(words)
     start_logging()
     from demo.assets import make_assets
+    from demo.card import MADE_HERE
     from demo.compare import finish
     from demo.stages import Workshop
 
@@ -71,7 +72,9 @@ def main(words: list[str] | None = None) -> int:
     new = make_assets(workshop, arguments.catalogue, plan, arguments.base, arguments.clip)
     # What a few steps made is never better, only newer.
     may_install = not (arguments.keep_shipped or arguments.quick)
-    fault = finish(workshop, new, arguments.target, plan, may_install=may_install)
+    given = [f"`--{name}`" for name in ("base", "clip") if vars(arguments)[name] is not None]
+    made_from = f"Given to `python -m demo.make` as {' and '.join(given)}; the rest it made." if given else MADE_HERE
+    fault = finish(workshop, new, arguments.target, plan, made_from, may_install=may_install)
     return 0 if arguments.quick else fault
 
 

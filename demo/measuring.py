@@ -76,7 +76,9 @@ class Judgement:
     @property
     def adapter_share(self) -> float:
         """The adapter's score on a scale from the impostors' to the real photos', 0 to 1."""
-        return (self.adapter_score - self.impostor_score) / (self.real_score - self.impostor_score)
+        # A CLIP that sees no difference must not decide by dividing by it.
+        scale = max(self.real_score - self.impostor_score, 1.0)
+        return (self.adapter_score - self.impostor_score) / scale
 
 
 @dataclass(frozen=True)
