@@ -2,12 +2,14 @@
 
     python benchmarks/real_photos.py --catalogue DIR [--quick] [--picture FILE]
 
-DIR is the downloaded catalogue (styles.csv and images/). Prints one JSON line last. The picture shows base and
+DIR is the downloaded catalogue (styles.csv and images/), or the variable CATALOGUE names it; without one nothing
+is measured. Prints one JSON line last. The picture shows base and
 adapter side by side for the same prompts and seeds; it holds no catalogue photo.
 """
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from PIL import Image
@@ -33,6 +35,9 @@ ROWS = 5
 def main() -> None:
     options = arguments()
     start_logging()
+    if options.catalogue is None:
+        print(json.dumps({"benchmark": "real_photos", "skipped": "name the catalogue: --catalogue DIR or CATALOGUE"}))
+        return
     source = {"data.source": str(options.catalogue.absolute())}
     recipe = recipes.load(str(Path(__file__).with_suffix(".toml")), source | (QUICK if options.quick else {}))
     stages.preflight(recipe)
@@ -46,7 +51,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--catalogue", type=Path, required=True)
+    parser.add_argument("--catalogue", type=Path, default=os.environ.get("CATALOGUE"))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--picture", type=Path)
     return parser.parse_args()
