@@ -1,5 +1,6 @@
 """The `shoes` command: the library's commands, and the pipeline as a Prefect flow."""
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ def _run(recipe: "Recipe") -> Outcome:
     from flows.overnight import overnight
 
     report = overnight(recipe)
+    logging.getLogger("prefect").setLevel(logging.WARNING)  # the verdict is the last word
     return Outcome(f"\n{report.text}", report.model_dump(mode="json"))
 
 
