@@ -87,7 +87,7 @@ def fetch(wanted: Wanted, settings: Settings) -> ModelReport:
             raise ModelError([Problem(str(folder), "there is no such folder", fix)])
     else:
         folder = settings.models / f"{wanted.name.replace('/', '--')}-{(wanted.revision or 'main')[:12]}"
-        if not (folder / MANIFEST).is_file():
+        if not _recorded_at(wanted, folder, settings).is_file():
             _download(wanted, folder)
     _require(wanted, folder)
     return _verify(wanted, folder, settings, started)
@@ -154,7 +154,7 @@ def _verify(wanted: Wanted, folder: Path, settings: Settings, started: float) ->
 
 def _record(wanted: Wanted, folder: Path, settings: Settings) -> tuple[Path, str]:
     """Manifest of a model that came without one: made at its first use, kept in the data folder."""
-    manifest = settings.models / "manifests" / f"{fingerprint(str(folder), wanted.patterns)}.json"
+    manifest = _recorded_at(wanted, folder, settings)
     if manifest.is_file():
         return manifest, "what was recorded at the first use"
     files = sorted({f for pattern in wanted.patterns for f in folder.glob(pattern) if f.is_file()})
@@ -164,6 +164,11 @@ def _record(wanted: Wanted, folder: Path, settings: Settings) -> tuple[Path, str
     write_text(manifest, pretty_json({"files": hashes, "model": wanted.name, "revision": wanted.revision}))
     log.info("%s had no manifest: its hashes are recorded in %s", wanted.name, manifest)
     return manifest, "the project's manifest" if known else "recorded now, at the first use"
+
+
+def _recorded_at(wanted: Wanted, folder: Path, settings: Settings) -> Path:
+    """The manifest of a model that came without one; it is there once a download was whole and recorded."""
+    return settings.models / "manifests" / f"{fingerprint(str(folder), wanted.patterns)}.json"
 
 
 def _refuse(wanted: Wanted, wrong: set[str], folder: Path) -> None:

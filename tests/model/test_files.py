@@ -71,3 +71,21 @@ def test_exactly_the_files_that_are_needed_are_asked_for() -> None:
     wanted = diffusion_files("a/b", "c", "fp16")
     assert "unet/diffusion_pytorch_model.fp16.safetensors" in wanted.patterns
     assert not any("safety" in pattern or pattern == "*.safetensors" for pattern in wanted.patterns)
+
+
+def test_a_model_that_was_fetched_needs_no_network_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def download(name: str, **options: object) -> None:
+        calls.append(options["revision"])
+        shutil.copytree(MODEL, str(options["local_dir"]), ignore=shutil.ignore_patterns("manifest.json"))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    wanted = diffusion_files("owner/name", "abc", None)
+    first, again = fetch(wanted, load_settings()), fetch(wanted, load_settings())
+    assert calls == ["abc"]
+    assert first.fingerprint == again.fingerprint
+    (again.path / UNET).write_bytes(b"half")
+    with pytest.raises(ModelError, match=UNET):
+        fetch(wanted, load_settings())
+    assert calls == ["abc"], "a damaged model is named, not replaced behind one's back"
