@@ -50,15 +50,16 @@ def _start(session: Session, journal: Journal) -> None:
 
 def _run(session: Session, journal: Journal, stop: StopRequest, report: Progress) -> None:
     spec = session.job.spec
-    saved = time.monotonic()
+    saved_at, saved_step = time.monotonic(), session.step
     while session.step < spec.max_train_steps and not stop:
         _one_step(session, journal, report)
         is_due = _validate_when_due(session, journal)
-        minutes = (time.monotonic() - saved) / 60
-        if is_due or stop or minutes >= spec.checkpointing_minutes:
+        if is_due or time.monotonic() - saved_at >= 60 * spec.checkpointing_minutes:
             _checkpoint(session, journal)
-            saved = time.monotonic()
+            saved_at, saved_step = time.monotonic(), session.step
     if stop:
+        if saved_step != session.step:
+            _checkpoint(session, journal)
         log.info("stopped at step %d of %d; state is saved", session.step, spec.max_train_steps)
         journal.status(f"stopped/{session.step}/{_num_sessions(journal)}", "KILLED", step=session.step)
 
