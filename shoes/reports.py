@@ -32,8 +32,12 @@ class CheckResult(Report):
     name: str
     status: Literal["OK", "WARN", "ERROR", "INFO"]
     critical: bool
+    """An ERROR here means that this machine is not ready."""
     detail: str
     fix: str = ""
+    missing: tuple[str, ...] = ()
+    """Packages that have to be installed, by their names on the package index."""
+    seconds: float = 0.0
 
 
 class EnvironmentReport(Report):
@@ -58,6 +62,31 @@ class ModelReport(Report):
     verified_against: str
     """Where the expected hashes came from."""
     seconds: float
+    commit: str | None = None
+    """Commit of the files, for a model of the Hub."""
+    notes: tuple[str, ...] = ()
+    """What was decided about the model, for people."""
+
+
+class FileCheck(Report):
+    """One file of a model, compared with what it should be."""
+
+    path: str
+    status: Literal["OK", "damaged", "missing"]
+    num_bytes: int
+    compared_with: str
+    """Where the expected hash came from."""
+
+
+class ModelCheck(Report):
+    """All files of one model as they are now; nothing was downloaded."""
+
+    name: str
+    path: Path | None
+    """Nothing for a model that was never downloaded."""
+    files: tuple[FileCheck, ...]
+    problems: tuple[str, ...]
+    """What is wrong, for people; empty when the model is whole."""
 
 
 class ModelsReport(Report):
@@ -91,6 +120,8 @@ class DataReport(Report):
     splits: tuple[SplitCount, ...]
     notes: tuple[str, ...] = ()
     """What the import recovered or left out, for people."""
+    description: Path | None = None
+    """Folder with the description of the data set: index.html, description.json, samples.png."""
     seconds: float
 
 
@@ -102,6 +133,25 @@ class HeldOutLoss(Report):
     standard_error: float
     train_mean: float
     """The same on as many fixed training images."""
+
+
+class ParityTrial(Report):
+    """One training step and one decode on a device, compared with fp32 on the CPU; errors are relative (L2 norms)."""
+
+    device: str
+    precision: str
+    passed: bool
+    verdict: str
+    """In words: why it was taken, or what was wrong."""
+    loss_error: float | None = None
+    """None here and below: not finite, or not measured."""
+    prediction_error: float | None = None
+    """Of the noise that the UNet predicts."""
+    gradient_error: float | None = None
+    """Of all the adapter's gradients together."""
+    decode_error: float | None = None
+    """Of the picture that the VAE decodes."""
+    seconds: float = 0.0
 
 
 class TrainReport(Report):
@@ -130,6 +180,10 @@ class TrainReport(Report):
     """Steps at which training was taken up again."""
     seconds: float
     """Time spent training, over all tries."""
+    parity: tuple[ParityTrial, ...] = ()
+    """Is the device right? One entry per precision that was tried; the last one was taken. Empty: fp32 on the CPU."""
+    peak_memory_bytes: int = 0
+    """The most memory that training took on its device, over all tries; on the CPU that of the whole process."""
 
 
 class ArmScores(Report):
@@ -197,6 +251,25 @@ class StageTime(Report):
     seconds: float
 
 
+class Outcome(Report):
+    """The forecast of a training against what happened."""
+
+    predicted_seconds: float
+    actual_seconds: float
+    predicted_peak_bytes: int
+    actual_peak_bytes: int
+
+    @property
+    def time_error(self) -> float:
+        """Predicted over actual, minus 1: above 0, the forecast was too long."""
+        return self.predicted_seconds / self.actual_seconds - 1
+
+    @property
+    def memory_error(self) -> float:
+        """Predicted over actual, minus 1: above 0, the forecast was too large."""
+        return self.predicted_peak_bytes / self.actual_peak_bytes - 1
+
+
 class NightReport(Report):
     """The verdict of one night."""
 
@@ -213,4 +286,6 @@ class NightReport(Report):
     evaluation: EvaluationReport
     promotion: PromotionReport
     stages: tuple[StageTime, ...]
+    forecast: Outcome | None = None
+    """How right the forecast was; none where there is nothing to compare."""
     finished: datetime

@@ -5,7 +5,7 @@ Only specs, reports (`shoes.reports`), paths and id strings cross a stage bounda
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Precision = Literal["auto", "no", "fp16", "bf16"]
@@ -37,6 +37,16 @@ class Spec(BaseModel):
         field = cls.model_fields.get(name)
         may_be_empty = field is not None and type(None) in getattr(field.annotation, "__args__", ())
         return may_be_empty and isinstance(value, str) and value.lower() in {"none", "null", ""}
+
+
+def _switch_or_auto(value: object) -> object:
+    """A switch that may be `auto`: one message instead of one for each of the two types."""
+    if value == "auto":
+        return value
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError as error:
+        raise ValueError("must be true, false or auto") from error
 
 
 class ModelSpec(Spec):
@@ -71,14 +81,16 @@ class DataSpec(Spec):
     dataset_dir: str = "data/casual_shoes"
     """The prepared data set: train, val and test, with captions.json each and one manifest.json."""
     source: str | None = None
-    """A downloaded catalogue (a folder with styles.csv and images/) to import when `dataset_dir` is empty."""
+    """What to import when `dataset_dir` is empty: a folder (the downloaded catalogue, or images with captions),
+    a data set on the Hub (owner/name, hub:owner/name@revision) or on Kaggle (kaggle:owner/name)."""
     filters: dict[str, str] = {"articleType": "Casual Shoes"}
-    """Columns of the catalogue and the value that each must have."""
+    """Columns of the source and the value that each must have. The default is left out for sources without it."""
     caption_template: str = (
         "A professional product photo of {colour} casual shoes, {season} collection, {gender}, "
         "centered on white background"
     )
-    """How a caption is made of a product's attributes (colour, season, gender, usage, name, article)."""
+    """How a caption is made of a product's attributes (colour, season, gender, usage, name, article, year);
+    photos that have a caption of their own keep it."""
     max_images: Annotated[int, Field(ge=10)] | None = None
     """Take a stratified subset of this many products; nothing means all."""
     val_fraction: Fraction = 0.15
@@ -119,8 +131,8 @@ class TrainSpec(Spec):
     """Images drawn, encoded or scored at once outside the training step."""
     mixed_precision: Precision = "auto"
     """Precision of the frozen weights; the adapter's own stay in fp32. `auto` decides by the device."""
-    gradient_checkpointing: bool = True
-    """Recompute activations in the backward pass: less memory, about half more time."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Recompute activations in the backward pass: less memory, about half more time; `auto`: only where it has to."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """Peak learning rate of AdamW."""
     lr_scheduler: Literal[
@@ -195,6 +207,11 @@ class TrainSpec(Spec):
             )
         return self
 
+    @field_validator("gradient_checkpointing", mode="before")
+    @classmethod
+    def _be_a_switch_or_auto(cls, value: object) -> object:
+        return _switch_or_auto(value)
+
     @field_validator("use_8bit_adam")
     @classmethod
     def _have_something_to_save(cls, wanted: bool) -> bool:
@@ -237,6 +254,29 @@ class EvalSpec(Spec):
     """First seed of the drawn images; the same for base and adapter."""
 
 
+class InferenceSpec(Spec):
+    """How pictures are drawn where memory is scarce: each option trades time, or exactness, for memory.
+
+    `shoes model try --compare` measures what each saves and costs on this machine. None of them touches training.
+    """
+
+    attention: Literal["auto", "sdpa", "sliced", "xformers"] = "auto"
+    """How the UNet's attention is computed; `auto` is sdpa, PyTorch's own, which is the fastest and needs little
+    memory. sliced takes it in parts (refused on MPS, where it gives NaN); xformers needs CUDA and the package."""
+    vae_slicing: bool | Literal["auto"] = "auto"
+    """Decode a batch one picture at a time; `auto`: above 128 px, where a picture fills the device by itself."""
+    vae_tiling: bool = False
+    """Decode a picture in overlapping tiles of half its side: less memory, and slightly other pictures."""
+    offload: Literal["none", "model"] = "none"
+    """model: keep only the part at work (text encoder, UNet, VAE) on the GPU. CUDA only: elsewhere CPU and GPU
+    share their memory and nothing is saved."""
+
+    @field_validator("vae_slicing", mode="before")
+    @classmethod
+    def _slice_or_leave_it(cls, value: object) -> object:
+        return _switch_or_auto(value)
+
+
 class PublishSpec(Spec):
     """Names in MLflow."""
 
@@ -253,6 +293,18 @@ class PublishSpec(Spec):
         return name
 
 
+ClockTime = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+
+
+class WindowSpec(Spec):
+    """The hours that a night may take, in this machine's local time. The forecast says whether they are enough."""
+
+    starts: ClockTime | None = None
+    """Hour and minute of the start, such as 22:00; nothing means at once."""
+    ends: ClockTime | None = None
+    """Hour and minute at which the machine is needed again, such as 07:00; nothing means no end."""
+
+
 class Recipe(Spec):
     """One night: which model, data and settings, and under which names it is kept."""
 
@@ -262,4 +314,6 @@ class Recipe(Spec):
     data: DataSpec = DataSpec()
     train: TrainSpec = TrainSpec()
     eval: EvalSpec = EvalSpec()
+    inference: InferenceSpec = InferenceSpec()
     publish: PublishSpec = PublishSpec()
+    window: WindowSpec = WindowSpec()

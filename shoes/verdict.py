@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-from shoes.progress import duration
+from shoes.device.parity import in_words
+from shoes.progress import duration, size
 from shoes.reports import (
     ArmScores,
     Comparison,
     EvaluationReport,
+    Outcome,
     PromotionReport,
     StageTime,
     TrainReport,
@@ -37,6 +39,7 @@ def text(
     promotion: PromotionReport,
     stages: Sequence[StageTime],
     where: Sequence[str],
+    forecast: Outcome | None = None,
 ) -> str:
     """The whole verdict, as it is printed at the end of a run; `where` are lines on where to look."""
     blocks = [
@@ -44,6 +47,7 @@ def text(
         trained(recipe, training),
         scores(evaluation),
         _stages(stages),
+        *(_forecast(found) for found in [forecast] if found is not None),
         "\n".join(["Where to look", *(f"  {line}" for line in where)]),
     ]
     return "\n\n".join(blocks)
@@ -62,11 +66,17 @@ def trained(recipe: Recipe, report: TrainReport) -> str:
             f"{recipe.model.pretrained_model_name_or_path}",
             f"  {report.step:,} of {report.max_train_steps:,} steps of {recipe.train.effective_batch_size} images, "
             f"on {report.device}, {report.images_per_second:.3g} images a second{resumed}",
+            *_fallback(report),
             f"  ended because {report.end_reason}; step {report.chosen_step:,} is exported, the one with the lowest "
             "held-out loss",
             f"  held-out loss {base.mean:.4f} → {chosen.mean:.4f}, a change of {change}; below 0 is better",
         ]
     )
+
+
+def _fallback(report: TrainReport) -> list[str]:
+    """One line when the device computed wrong in the precision that was meant."""
+    return [f"  {in_words(report.parity)}"] if len(report.parity) > 1 else []
 
 
 def scores(report: EvaluationReport) -> str:
@@ -88,6 +98,16 @@ def _comparison_rows(comparison: Comparison) -> list[str]:
         f"  {title}: CLIP score {comparison.clip_score}",
         f"  {'':<{len(title)}}  likeness   {comparison.clip_image_similarity}",
     ]
+
+
+def _forecast(found: Outcome) -> str:
+    lines = [
+        f"  training  {duration(found.predicted_seconds)}, and it took {duration(found.actual_seconds)} "
+        f"({found.time_error:+.0%})",
+        f"  memory    {size(found.predicted_peak_bytes)}, and it took {size(found.actual_peak_bytes)} "
+        f"({found.memory_error:+.0%})",
+    ]
+    return "\n".join(["What the forecast said", *lines])
 
 
 def _stages(stages: Sequence[StageTime]) -> str:

@@ -10,6 +10,8 @@ import pytest
 from shoes.reports import DataReport, EvaluationReport, ModelsReport, PromotionReport, TrainReport
 from shoes.settings import PROJECT_ROOT
 from shoes.spec import Recipe
+from tests.hub.client import point_at
+from tests.hub.server import HubServer
 
 MICRO = {
     "data.dataset_dir": "data/small",
@@ -30,15 +32,18 @@ MICRO = {
 
 
 @pytest.fixture(autouse=True)
-def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working folder and data folder, and no settings of the person who runs the tests."""
-    for name in os.environ:
+    before = dict(os.environ)
+    for name in before:
         if name.startswith(("SHOES_", "MLFLOW_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("SHOES_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    for name in os.environ.keys() - before.keys():  # commands set variables for the processes that they start
+        del os.environ[name]
 
 
 @pytest.fixture(scope="session")
@@ -131,3 +136,14 @@ def in_night(night: Night, monkeypatch: pytest.MonkeyPatch) -> Night:
     """The shared night, with this test's settings pointing at its data folder."""
     monkeypatch.setenv("SHOES_DATA_DIR", str(night.data_dir))
     return night
+
+
+@pytest.fixture
+def hub(own_world: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub on this machine; the real client talks to it, here and in processes that a test starts."""
+    from huggingface_hub import close_session
+
+    with HubServer() as server:
+        point_at(server.url, own_world / "hub-home", monkeypatch)
+        yield server
+        close_session()

@@ -76,13 +76,25 @@ def open_cache(
     on_progress: Progress,
 ) -> LatentCache:
     """The cache of one split, made first when it is not there or not whole."""
-    target = folder / fingerprint("latents", FORMAT, model.fingerprint, split_fingerprint, split.name, device)
+    target = _target(model, split, split_fingerprint, folder, device)
     if not is_whole(target):
         records = load_split(split)
         with new_folder(target) as partial:
             _write_latents(partial, model, records, device, batch_size, on_progress)
             _write_text(partial, model, records, device, batch_size)
     return _read(target)
+
+
+def existing_cache(
+    model: ModelReport, split: Path, *, split_fingerprint: str, folder: Path, device: str
+) -> LatentCache | None:
+    """The cache of one split, if it is there and whole."""
+    target = _target(model, split, split_fingerprint, folder, device)
+    return _read(target) if is_whole(target) else None
+
+
+def _target(model: ModelReport, split: Path, split_fingerprint: str, folder: Path, device: str) -> Path:
+    return folder / fingerprint("latents", FORMAT, model.fingerprint, split_fingerprint, split.name, device)
 
 
 def _read(folder: Path) -> LatentCache:
@@ -104,7 +116,7 @@ def _write_latents(
     out: np.memmap[Any, np.dtype[np.float32]] | None = None
     done = 0
     for batch in batched(records, batch_size):
-        encoded = _encode(vae, batch, device)
+        encoded = encode_photos(vae, batch, device)
         _require_finite(encoded, [record.image.name for record in batch])
         if out is None:
             shape = (len(records), *encoded.shape[1:])
@@ -116,7 +128,8 @@ def _write_latents(
     out.flush()
 
 
-def _encode(vae: "AutoencoderKL", records: Sequence[Record], device: str) -> Floats:
+def encode_photos(vae: "AutoencoderKL", records: Sequence[Record], device: str) -> Floats:
+    """B×2×C×h×w moments of the posterior, in fp32."""
     import torch
 
     pixels = torch.from_numpy(np.stack([_pixels(record.image) for record in records])).to(device)

@@ -2,7 +2,11 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from shoes.device import Watch, watch_memory
+from shoes.device.parity import in_words
 from shoes.errors import TrainingError
 from shoes.model.load import load_pipeline
 from shoes.progress import Progress, duration, progress
@@ -11,12 +15,13 @@ from shoes.reports import TrainReport
 from shoes.storage import pretty_json, write_text
 from shoes.tracking.journal import Journal, read_events
 from shoes.training import checkpoint, lora
-from shoes.training.run import Job, finished, pin_decisions
+from shoes.training.run import Decisions, Job, finished, pin_decisions
 from shoes.training.session import Session, open_session, take_step
 from shoes.training.signals import StopRequest, stop_between_steps
 from shoes.training.validation import draw_with_session, loss_difference, sample_prompts, validate
 
 log = logging.getLogger(__name__)
+PEAK_MEMORY = "system/peak_memory_bytes"
 
 
 def train(job: Job, journal: Journal) -> TrainReport:
@@ -31,17 +36,43 @@ def train(job: Job, journal: Journal) -> TrainReport:
     if (report := finished(job)) is not None:
         log.info("this training is done: %s", report.run_dir)
         return report
-    session = open_session(job, pin_decisions(job))
-    _start(session, journal)
-    with stop_between_steps() as stop, progress("training") as report_progress:
-        _run(session, journal, stop, report_progress)
-    return _conclude(session, journal)
+    snapshot = checkpoint.latest(job.checkpoints)
+    journal.status(f"session/{_num_sessions(journal)}", "RUNNING", step=snapshot.step if snapshot else 0)
+    decisions = pin_decisions(job)
+    _describe(decisions, journal)
+    with _watched(decisions, journal) as watch:
+        session = open_session(job, decisions, snapshot)
+        _start(session, journal)
+        with stop_between_steps() as stop, progress("training") as report_progress:
+            _run(session, journal, stop, report_progress)
+        return _conclude(session, journal, watch)
+
+
+def _describe(decisions: Decisions, journal: Journal) -> None:
+    """What the run was started with, and whether its device is right."""
+    tags = {name: getattr(decisions, name) for name in ("device", "precision", "checkpointing")}
+    parity = in_words(decisions.parity) or "fp32 on the CPU is what other precisions are compared with"
+    journal.tags("decisions", {**tags, "parity": parity})
+
+
+@contextmanager
+def _watched(decisions: Decisions, journal: Journal) -> Iterator[Watch]:
+    """Watch this try's memory, and record its peak however the try ends."""
+    with watch_memory(decisions.device) as watch:
+        try:
+            yield watch
+        finally:
+            _record_memory(watch, journal)
+
+
+def _record_memory(watch: Watch, journal: Journal) -> None:
+    """Once per try, with the number of the try in the place of the step."""
+    number = _num_sessions(journal)
+    journal.metrics(f"memory/{number}", number, {PEAK_MEMORY: watch.peak_bytes})
 
 
 def _start(session: Session, journal: Journal) -> None:
-    """Record that a session starts, and how the base does."""
-    number = _num_sessions(journal)
-    journal.status(f"session/{number}", "RUNNING", step=session.step)
+    """Record how the base does, before the first step."""
     if not session.losses:
         validate(session, journal)
         _candidate(session)
@@ -97,7 +128,7 @@ def _candidate(session: Session) -> None:
     export(session.job.candidate(session.step), weights, session.job.spec, base_model=session.job.model.name)
 
 
-def _conclude(session: Session, journal: Journal) -> TrainReport:
+def _conclude(session: Session, journal: Journal, watch: Watch) -> TrainReport:
     """Choose, export, load back and draw, report."""
     job = session.job
     chosen = _choose(session)
@@ -106,6 +137,7 @@ def _conclude(session: Session, journal: Journal) -> TrainReport:
     export(target, weights, job.spec, base_model=job.model.name)
     lora.set_adapter_weights(session.objective.unet, weights)
     _require_same_picture(session)
+    _record_memory(watch, journal)
     report = TrainReport(
         fingerprint=job.fingerprint,
         run_dir=job.folder,
@@ -120,6 +152,7 @@ def _conclude(session: Session, journal: Journal) -> TrainReport:
         device=session.decisions.device,
         precision=session.decisions.precision,
         num_trainable_parameters=sum(p.numel() for p in session.parameters.values()),
+        parity=session.decisions.parity,
         **_rates(journal),
     )
     _record(report, journal)
@@ -181,13 +214,13 @@ def _num_sessions(journal: Journal) -> int:
 
 
 def _rates(journal: Journal) -> dict[str, object]:
-    """Time spent, rate, and where it was taken up again, from the journal: it knows of all tries."""
+    """Time spent, rate, memory, and where it was taken up again, from the journal: it knows of all tries."""
     import statistics
 
     events = list(read_events(journal.path))
     starts = [index for index, event in enumerate(events) if event["id"].startswith("session/")]
-    ends = [*starts[1:], len(events)]
-    milliseconds = sum(events[e - 1]["time"] - events[s]["time"] for s, e in zip(starts, ends, strict=True))
+    ends = [*(events[start - 1]["time"] for start in starts[1:]), time.time_ns() // 1_000_000]
+    milliseconds = sum(end - events[start]["time"] for start, end in zip(starts, ends, strict=True))
     rates = [
         e["values"]["train/images_per_second"]
         for e in events
@@ -197,4 +230,5 @@ def _rates(journal: Journal) -> dict[str, object]:
         "seconds": milliseconds / 1000,
         "images_per_second": statistics.median(rates) if rates else 0.0,
         "resumed_from": tuple(events[s]["step"] for s in starts[1:]),
+        "peak_memory_bytes": max(int(e["values"][PEAK_MEMORY]) for e in events if e["id"].startswith("memory/")),
     }

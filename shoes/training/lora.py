@@ -1,9 +1,12 @@
 """The adapter: LoRA layers on the UNet, through peft."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shoes.device import torch_dtype
 from shoes.errors import ConfigurationError, Problem
+from shoes.model.load import load_unet
 from shoes.spec import TrainSpec
 from shoes.training.randomness import derive_seed
 
@@ -11,6 +14,21 @@ if TYPE_CHECKING:
     import torch
     from diffusers import UNet2DConditionModel
     from torch.nn import Parameter
+
+
+def load_with_adapter(
+    path: Path, spec: TrainSpec, *, device: str, precision: str, checkpointing: str
+) -> "UNet2DConditionModel":
+    """The frozen UNet of a model with a fresh adapter, on a device, as it is trained; in eval mode."""
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    unet = load_unet(path, device="cpu", dtype=torch_dtype(precision))
+    unet.set_attn_processor(AttnProcessor2_0())  # the decision `sdpa`, whatever the library's default becomes
+    add_adapter(unet, spec)
+    unet.to(device)
+    if checkpointing == "full":
+        unet.enable_gradient_checkpointing()
+    return unet
 
 
 def add_adapter(unet: "UNet2DConditionModel", spec: TrainSpec) -> None:

@@ -4,16 +4,19 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from shoes import device
+from shoes.device.parity import in_words
 from shoes.errors import Busy
-from shoes.reports import DataReport, ModelReport, TrainReport
-from shoes.spec import EvalSpec, Recipe, TrainSpec
+from shoes.reports import DataReport, ModelReport, ParityTrial, TrainReport
+from shoes.spec import EvalSpec, InferenceSpec, Recipe, TrainSpec
 from shoes.storage import fingerprint, hash_files, pretty_json, write_text
+from shoes.training import choice
+from shoes.training.parity import check_precision
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -34,6 +37,8 @@ class Job:
     cache: Path
     sampler: EvalSpec
     """How validation samples are drawn; does not change the training."""
+    inference: InferenceSpec
+    """Which memory-saving options they are drawn with; the same."""
 
     @property
     def fingerprint(self) -> str:
@@ -65,7 +70,17 @@ def make_job(recipe: Recipe, model: ModelReport, data: DataReport, *, runs: Path
     inputs = [_identity(split, data) for split in splits]
     name = fingerprint("training", FORMAT, spec, model.fingerprint, inputs)
     root = Path(spec.logging_dir).expanduser().absolute() if spec.logging_dir else runs
-    return Job(spec, model, splits[0], splits[1], (inputs[0], inputs[1]), root / name, cache, recipe.eval)
+    return Job(
+        spec=spec,
+        model=model,
+        train_dir=splits[0],
+        validation_dir=splits[1],
+        inputs=(inputs[0], inputs[1]),
+        folder=root / name,
+        cache=cache,
+        sampler=recipe.eval,
+        inference=recipe.inference,
+    )
 
 
 def _identity(split: Path, data: DataReport) -> str:
@@ -81,26 +96,98 @@ class Decisions:
     precision: str
     num_threads: int
     reasons: dict[str, str]
+    checkpointing: str = "none"
+    """What is computed again in the backward pass: none, or full."""
+    micro_batch: int = 1
+    """Images in one forward and backward pass; the effective batch is the spec's."""
+    attention: str = "sdpa"
+    fused_optimizer: bool = True
+    """AdamW updates all parameters in one kernel."""
+    memory_limits: str = "none"
+    """Environment variables of the MPS allocator, as `device.memory.apply_limits` reads them."""
+    parity: tuple[ParityTrial, ...] = ()
+    """Precisions that were tried against fp32 on the CPU; the last one is the run's. Empty: nothing to try."""
+
+    def __post_init__(self) -> None:
+        """Trials that come from JSON are made reports again."""
+        object.__setattr__(self, "parity", tuple(ParityTrial.model_validate(trial) for trial in self.parity))
+
+
+def plan_decisions(job: Job) -> Decisions:
+    """The run's decisions: those that are pinned, else what would be decided now. Nothing is written."""
+    file = job.folder / "decisions.json"
+    if file.is_file():
+        before = {
+            "micro_batch": job.spec.train_batch_size,
+            "checkpointing": "full" if job.spec.gradient_checkpointing is True else "none",
+        }  # what was not written yet when these runs started
+        return Decisions(**{**before, **json.loads(file.read_text(encoding="utf-8"))})
+    return _decide(job)
 
 
 def pin_decisions(job: Job) -> Decisions:
-    """The run's decisions, taken now if this is its first start."""
+    """The run's decisions, taken now if this is its first start: then the device is checked against the CPU, too."""
     import torch
 
+    pinned = plan_decisions(job)
+    device.apply_limits(pinned.memory_limits)
     file = job.folder / "decisions.json"
-    if file.is_file():
-        pinned = Decisions(**json.loads(file.read_text(encoding="utf-8")))
-    else:
-        facts = device.measure()
-        where = device.choose_device(job.spec.device, facts)
-        precision = device.choose_precision(job.spec.mixed_precision, where.value, facts)
-        reasons = {d.name: d.reason for d in (where, precision)}
-        pinned = Decisions(where.value, precision.value, torch.get_num_threads(), reasons)
+    if not file.is_file():
+        pinned = _checked(job, pinned)
         write_text(file, pretty_json(pinned.__dict__))
     torch.set_num_threads(pinned.num_threads)
     log.info("device %s: %s", pinned.device, pinned.reasons["device"])
     log.info("precision %s: %s", pinned.precision, pinned.reasons["precision"])
     return pinned
+
+
+def _decide(job: Job) -> Decisions:
+    """What the facts say, and what was measured to be best on this machine where the recipe leaves it open."""
+    import torch
+
+    facts = device.measure()
+    found = {decision.name: decision for decision in device.decide(job.spec, facts)}
+    values = {name: decision.value for name, decision in found.items()}
+    reasons = {name: decision.reason for name, decision in found.items()}
+    micro_batch = job.spec.train_batch_size
+    best = choice.kept(choice.place(job.cache, job.spec, job.model.fingerprint, facts))
+    if best is not None:
+        values |= {"precision": best.precision, "checkpointing": best.checkpointing}
+        micro_batch = best.micro_batch
+        reasons |= dict.fromkeys(("precision", "checkpointing", "micro_batch"), f"measured here: {best.reason}")
+    return Decisions(
+        device=values["device"],
+        precision=values["precision"],
+        num_threads=torch.get_num_threads(),
+        reasons=reasons,
+        checkpointing=values["checkpointing"],
+        micro_batch=micro_batch,
+        attention=values["attention"],
+        fused_optimizer=values["optimizer"] == "fused",
+        memory_limits=values["memory_limits"],
+    )
+
+
+def _checked(job: Job, planned: Decisions) -> Decisions:
+    """The plan, or a safer precision where the device computes something else than the CPU."""
+    facts = device.measure()
+    trials = check_precision(job, planned, facts)
+    if len(trials) < 2:
+        return replace(planned, parity=trials)
+    taken = trials[-1]
+    checkpointing = device.choose_checkpointing(job.spec, taken.device, taken.precision, facts)
+    changed = {"precision": in_words(trials), "checkpointing": checkpointing.reason}
+    if taken.device != planned.device:
+        changed["device"] = in_words(trials)
+    return replace(
+        planned,
+        device=taken.device,
+        precision=taken.precision,
+        checkpointing=checkpointing.value,
+        micro_batch=job.spec.train_batch_size,
+        reasons={**planned.reasons, **changed},
+        parity=trials,
+    )
 
 
 @contextmanager

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shoes.device import torch_dtype
 from shoes.errors import TrainingError
-from shoes.model.load import load_noise_schedule, load_unet
+from shoes.model.load import load_noise_schedule
 from shoes.progress import progress
 from shoes.reports import HeldOutLoss
-from shoes.training import checkpoint, lora
+from shoes.training import lora
 from shoes.training.cache import LatentCache, open_cache
 from shoes.training.checkpoint import Snapshot
 from shoes.training.objective import Objective
@@ -61,33 +60,39 @@ class Session:
         self.step, self.losses = snapshot.step, list(snapshot.losses)
 
 
-def open_session(job: Job, decisions: Decisions) -> Session:
-    """Load and encode what the training needs, and go to its newest checkpoint if it has one."""
-    caches = [_cache(job, decisions, which) for which in (0, 1)]
+def open_session(job: Job, decisions: Decisions, snapshot: Snapshot | None) -> Session:
+    """Load and encode what the training needs, and go to a saved state if one is given."""
+    session = new_session(job, decisions, *(_cache(job, decisions, which) for which in (0, 1)))
+    if snapshot is not None:
+        session.restore(snapshot)
+        log.info("going on from step %d", session.step)
+    return session
+
+
+def new_session(job: Job, decisions: Decisions, train: LatentCache, validation: LatentCache) -> Session:
+    """A training at its first step, on data that is encoded already."""
     spec = job.spec
-    unet = load_unet(job.model.path, device="cpu", dtype=torch_dtype(decisions.precision))
-    lora.add_adapter(unet, spec)
-    unet.to(decisions.device)
-    if spec.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
+    unet = lora.load_with_adapter(
+        job.model.path,
+        spec,
+        device=decisions.device,
+        precision=decisions.precision,
+        checkpointing=decisions.checkpointing,
+    )
     if spec.lora_dropout:
         unet.train()
     parameters = lora.trainable(unet)
-    session = Session(
+    return Session(
         job=job,
         decisions=decisions,
         objective=_objective(job, decisions, unet),
         parameters=parameters,
-        optimizer=_optimizer(job, list(parameters.values())),
+        optimizer=_optimizer(job, decisions, list(parameters.values())),
         scaler=_scaler(decisions),
         rate=learning_rate(spec),
-        train=caches[0],
-        validation=caches[1],
+        train=train,
+        validation=validation,
     )
-    if (snapshot := checkpoint.latest(job.checkpoints)) is not None:
-        session.restore(snapshot)
-        log.info("going on from step %d", session.step)
-    return session
 
 
 def take_step(session: Session) -> dict[str, float]:
@@ -112,10 +117,11 @@ def take_step(session: Session) -> dict[str, float]:
     for group in session.optimizer.param_groups:
         group["lr"] = rate
     parts = []
-    for start in range(0, spec.effective_batch_size, spec.train_batch_size):
+    size = session.decisions.micro_batch
+    for start in range(0, spec.effective_batch_size, size):
         if spec.lora_dropout:
             torch.manual_seed(derive_seed(spec.seed, "dropout", step, start))
-        losses = session.objective.batch_loss(session.train, order, draws, slice(start, start + spec.train_batch_size))
+        losses = session.objective.batch_loss(session.train, order, draws, slice(start, start + size))
         loss = losses.sum() / spec.effective_batch_size
         session.scaler.scale(loss).backward()
         parts.append(loss.detach())
@@ -168,7 +174,7 @@ def _objective(job: Job, decisions: Decisions, unet: Any) -> Objective:
     )
 
 
-def _optimizer(job: Job, parameters: "list[torch.nn.Parameter]") -> "torch.optim.AdamW":
+def _optimizer(job: Job, decisions: Decisions, parameters: "list[torch.nn.Parameter]") -> "torch.optim.AdamW":
     import torch
 
     spec = job.spec
@@ -178,7 +184,7 @@ def _optimizer(job: Job, parameters: "list[torch.nn.Parameter]") -> "torch.optim
         betas=(spec.adam_beta1, spec.adam_beta2),
         eps=spec.adam_epsilon,
         weight_decay=spec.adam_weight_decay,
-        fused=True,
+        fused=decisions.fused_optimizer,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shoes.evaluation.statistics import cluster_interval
+from shoes.model.inference import set_up_vae, vae_inference
 from shoes.model.load import assemble_pipeline
 from shoes.reports import HeldOutLoss, Interval
 from shoes.sampling import draw
@@ -20,6 +21,7 @@ from shoes.training.session import Session
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import StableDiffusionPipeline
     from PIL.Image import Image
 
 
@@ -111,9 +113,22 @@ def sample_prompts(session: Session) -> tuple[str, ...]:
 
 def draw_with_session(session: Session, prompts: Sequence[str]) -> "list[Image]":
     """Pictures by the adapter in memory, seeds 0, 1, 2, …"""
+    return draw_samples(session, sampling_pipeline(session), prompts)
+
+
+def sampling_pipeline(session: Session) -> "StableDiffusionPipeline":
+    """A pipeline around the session's UNet, with the adapter as it is."""
+    job, device = session.job, session.decisions.device
+    pipeline = assemble_pipeline(job.model.path, session.objective.unet, job.sampler.scheduler, device=device)
+    options = vae_inference(job.inference, device, resolution=job.spec.resolution)
+    set_up_vae(pipeline.vae, options, resolution=job.spec.resolution)
+    return pipeline
+
+
+def draw_samples(session: Session, pipeline: "StableDiffusionPipeline", prompts: Sequence[str]) -> "list[Image]":
+    """Pictures by a pipeline around the session's UNet, seeds 0, 1, 2, …"""
     job = session.job
     unet = session.objective.unet.eval()
-    pipeline = assemble_pipeline(job.model.path, unet, job.sampler.scheduler, device=session.decisions.device)
     try:
         return list(
             draw(

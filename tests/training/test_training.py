@@ -20,7 +20,7 @@ def session_of(recipe: Recipe) -> Session:
     settings = load_settings()
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
     job = make_job(recipe, models.base, data, runs=settings.runs, cache=settings.cache)
-    return open_session(job, pin_decisions(job))
+    return open_session(job, pin_decisions(job), checkpoint.latest(job.checkpoints))
 
 
 def test_max_train_steps_is_what_runs(night) -> None:
@@ -50,7 +50,7 @@ def test_a_finished_training_returns_without_loading_a_model(in_night, monkeypat
     def fail(*words: object, **options: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("shoes.training.session.load_unet", fail)
+    monkeypatch.setattr("shoes.training.lora.load_unet", fail)
     again = stages.train(in_night.recipe, in_night.models, in_night.data)
     assert again == in_night.training
 

@@ -1,0 +1,62 @@
+"""What a recipe may ask of the device, and what it is told before any work when that can't be."""
+
+from collections.abc import Callable
+
+import pytest
+
+from shoes import device, recipes, stages
+from shoes.device import DeviceFacts
+from shoes.device.facts import GIGABYTE, HIGH_WATERMARK, LOW_WATERMARK
+from shoes.errors import ConfigurationError
+from shoes.spec import Recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("False", False), ("0", False), ("yes", True), ("auto", "auto")]
+)
+def test_checkpointing_is_a_switch_or_auto(text: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_flag = recipes.load("overnight", {"train.gradient_checkpointing": text})
+    monkeypatch.setenv("SHOES_TRAIN__GRADIENT_CHECKPOINTING", text)
+    by_variable = recipes.load("overnight")
+    assert [recipe.train.gradient_checkpointing for recipe in (by_flag, by_variable)] == [value, value]
+
+
+def test_checkpointing_in_a_file_and_by_default(tmp_path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\n[train]\ngradient_checkpointing = false\n', encoding="utf-8")
+    assert recipes.load(str(file)).train.gradient_checkpointing is False
+    assert recipes.load("overnight").train.gradient_checkpointing == "auto"
+
+
+def test_another_word_is_one_problem_that_names_the_three() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        recipes.load("overnight", {"train.gradient_checkpointing": "maybe"})
+    (problem,) = caught.value.problems
+    assert problem.where == "train.gradient_checkpointing"
+    assert problem.what.startswith("must be true, false or auto")
+
+
+def test_a_wish_that_the_device_can_not_fulfil_is_told_before_any_work(micro: Callable[..., Recipe]) -> None:
+    with pytest.raises(ConfigurationError, match="fp16 on the CPU") as caught:
+        stages.preflight(micro({"train.mixed_precision": "fp16", "train.device": "cpu"}))
+    assert [problem.where for problem in caught.value.problems] == ["train.mixed_precision"]
+
+
+def test_memory_on_mps_is_limited_before_anything_is_put_there(
+    micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    for name in (HIGH_WATERMARK, LOW_WATERMARK):
+        monkeypatch.setenv(name, "")
+    mac = DeviceFacts(
+        device_name="Apple M2 Max",
+        mps=True,
+        mps_built=True,
+        macos_version="14.5",
+        total_memory_bytes=32 * GIGABYTE,
+        device_memory_bytes=21 * GIGABYTE,
+    )
+    monkeypatch.setattr(device, "measure", lambda: mac)
+    stages.preflight(micro())
+    assert (os.environ[HIGH_WATERMARK], os.environ[LOW_WATERMARK]) == ("1.0", "0.85")

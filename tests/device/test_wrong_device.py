@@ -1,0 +1,140 @@
+"""The real tiny model on a device that was made wrong: what the training does, and what it says."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from shoes import stages, verdict
+from shoes.settings import load_settings
+from shoes.spec import Recipe
+from shoes.tracking.journal import read_events
+from shoes.training import lora
+from shoes.training.parity import fault_finder
+from shoes.training.run import Job, make_job, pin_decisions
+
+Break = Callable[[torch.nn.Module, object, tuple[torch.Tensor]], tuple[torch.Tensor]]
+
+
+def not_finite(module: torch.nn.Module, inputs: object, output: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    return (output[0] * torch.nan,)
+
+
+def five_percent(module: torch.nn.Module, inputs: object, output: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    return (output[0] * 1.05,)
+
+
+def wrong_backward(module: torch.nn.Module, inputs: object, output: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    if output[0].requires_grad:
+        output[0].register_hook(lambda gradient: gradient * 1.2)
+    return output
+
+
+@pytest.fixture
+def break_bf16(monkeypatch: pytest.MonkeyPatch) -> Callable[[Break], list[torch.dtype]]:
+    """Make every UNet in bf16 compute wrong; the dtypes that were loaded are in the list."""
+
+    def apply(hook: Break) -> list[torch.dtype]:
+        loaded: list[torch.dtype] = []
+        load = lora.load_unet
+
+        def load_broken(path, *, device: str, dtype: torch.dtype):
+            loaded.append(dtype)
+            unet = load(path, device=device, dtype=dtype)
+            if dtype == torch.bfloat16:
+                unet.register_forward_hook(hook)
+            return unet
+
+        monkeypatch.setattr(lora, "load_unet", load_broken)
+        return loaded
+
+    return apply
+
+
+def job_of(recipe: Recipe) -> Job:
+    settings = load_settings()
+    models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
+    return make_job(recipe, models.base, data, runs=settings.runs, cache=settings.cache)
+
+
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [
+        (not_finite, "not finite"),
+        (five_percent, "predicted noise is 5."),
+        (wrong_backward, "gradient is 2"),
+    ],
+)
+def test_a_wrong_precision_is_left(micro: Callable[..., Recipe], break_bf16, hook: Break, words: str) -> None:
+    break_bf16(hook)
+    decisions = pin_decisions(job_of(micro({"train.mixed_precision": "bf16"})))
+    assert [trial.precision for trial in decisions.parity] == ["bf16", "no"]
+    assert words in decisions.parity[0].verdict
+    assert decisions.precision == "no"
+    assert "cpu in fp32 was taken" in decisions.reasons["precision"]
+
+
+def test_a_right_precision_stays_and_is_not_checked_again(micro: Callable[..., Recipe], break_bf16) -> None:
+    loaded = break_bf16(lambda module, inputs, output: output)
+    job = job_of(micro({"train.mixed_precision": "bf16"}))
+    decisions = pin_decisions(job)
+    (trial,) = decisions.parity
+    assert trial.passed
+    assert decisions.precision == "bf16"
+    assert trial.prediction_error is not None
+    assert 0 < trial.prediction_error < 0.03
+    assert loaded == [torch.float32, torch.bfloat16]
+    assert pin_decisions(job) == decisions
+    assert len(loaded) == 2
+
+
+def test_a_wrong_decode_is_found_too(micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    from shoes.training import parity
+
+    step = parity.OneStep(job_of(micro()), checkpointing="none")
+    right = step("cpu", "no")
+    load = parity.load_vae
+
+    def load_broken(path, *, device: str):
+        vae = load(path, device="cpu")
+        vae.decoder.register_forward_hook(lambda module, inputs, output: output.roll(1, dims=-1))
+        return vae
+
+    monkeypatch.setattr(parity, "load_vae", load_broken)
+    broken = parity.OneStep(job_of(micro()), checkpointing="none")("cpu", "no")
+    trial = parity.try_precision(lambda device, precision: broken, "mps", "no", right)
+    assert not trial.passed
+    assert trial.verdict.startswith("the picture is ")
+
+
+def test_the_faults_of_each_precision_are_told_one_by_one(micro: Callable[..., Recipe], break_bf16) -> None:
+    break_bf16(not_finite)
+    fault = fault_finder(job_of(micro()), "cpu")
+    assert fault("no") == ""
+    assert "not finite" in fault("bf16")
+
+
+def test_the_run_trains_in_the_safer_precision_and_says_so(night, micro: Callable[..., Recipe], break_bf16) -> None:
+    break_bf16(not_finite)
+    recipe = micro({"train.mixed_precision": "bf16"})
+    report = stages.train(recipe, night.models, night.data)
+    assert (report.device, report.precision) == ("cpu", "no")
+    assert report.adapter_sha256 == night.training.adapter_sha256
+    assert report.fingerprint != night.training.fingerprint
+    assert [trial.passed for trial in report.parity] == [False, True]
+    tags = next(event for event in read_events(report.run_dir / "journal.jsonl") if event["id"] == "decisions")
+    assert tags["values"]["precision"] == "no"
+    assert tags["values"]["parity"].startswith("cpu in bf16 computes wrong (the loss is not finite")
+    assert "cpu in bf16 computes wrong" in verdict.trained(recipe, report)
+    assert "computes wrong" not in verdict.trained(night.recipe, night.training)
+
+
+def test_decisions_of_an_earlier_version_are_read(micro: Callable[..., Recipe]) -> None:
+    job = job_of(micro({"train.gradient_checkpointing": "true"}))
+    old = {"device": "cpu", "precision": "bf16", "num_threads": torch.get_num_threads()}
+    job.folder.mkdir(parents=True)
+    reasons = {"device": "asked for", "precision": "asked for"}
+    (job.folder / "decisions.json").write_text(json.dumps({**old, "reasons": reasons}), encoding="utf-8")
+    found = pin_decisions(job)
+    assert (found.precision, found.checkpointing, found.parity) == ("bf16", "full", ())
