@@ -1,11 +1,12 @@
 """Seeded prompts to images, the same whatever the batch they are drawn in."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from shoes.batches import batched
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import StableDiffusionPipeline
     from PIL.Image import Image
 
@@ -34,6 +35,32 @@ def draw(
     Each image's noise comes from a generator of its own on the CPU, so that neither the batch nor the device
     decides it. The VAE decodes in fp32 whatever the UNet computes in.
     """
+    for pixels in draw_pixels(
+        pipeline,
+        drawings,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        negative_prompt=negative_prompt,
+        resolution=resolution,
+        batch_size=batch_size,
+    ):
+        yield from pipeline.image_processor.postprocess(pixels, output_type="pil")
+
+
+def draw_pixels(
+    pipeline: "StableDiffusionPipeline",
+    drawings: Sequence[Seeded],
+    *,
+    num_inference_steps: int,
+    guidance_scale: float,
+    negative_prompt: str = "",
+    resolution: int,
+    batch_size: int = 1,
+) -> "Iterator[torch.Tensor]":
+    """The same before they are made 8-bit pictures, batch by batch: float32 B×3×H×W, about -1 to 1.
+
+    A value that is not finite is still seen here; the picture that is made of it is only black.
+    """
     import torch
 
     for batch in batched(drawings, batch_size):
@@ -48,14 +75,13 @@ def draw(
                 generator=[torch.Generator().manual_seed(drawing.seed) for drawing in batch],
                 output_type="latent",
             ).images
-            yield from _decode(pipeline, latents)
+            pixels = _decode(pipeline, latents)
+        yield pixels
 
 
-def _decode(pipeline: "StableDiffusionPipeline", latents: Any) -> "list[Image]":
-    """Images of `latents` (B×4×H/8×W/8 for SD 1.5), one at a time at large sizes to keep memory flat."""
-    import torch
-
+def _decode(pipeline: "StableDiffusionPipeline", latents: "torch.Tensor") -> "torch.Tensor":
+    """Pixels of `latents` (B×4×H/8×W/8 for SD 1.5), one at a time or tile by tile where the VAE is set so."""
     scaled = latents.float() / pipeline.vae.config.scaling_factor
-    at_once = max(1, 16 * 64 * 64 // (scaled.shape[-1] * scaled.shape[-2] * 16))
-    pixels = torch.cat([pipeline.vae.decode(part).sample for part in scaled.split(at_once)])
-    return pipeline.image_processor.postprocess(pixels, output_type="pil")
+    pixels: torch.Tensor = pipeline.vae.decode(scaled).sample
+    pipeline.maybe_free_model_hooks()  # an offloaded VAE makes room for the next batch's UNet
+    return pixels

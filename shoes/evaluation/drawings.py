@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import Field
+
 from shoes.spec import EvalSpec, SchedulerName, Spec
 
 _SEED_STRIDE = 1_000_000
@@ -47,6 +49,10 @@ class DrawingSettings(Spec):
     resolution: int
     device_type: str
     dtype: str
+    vae_tiling: bool = Field(default=False, exclude_if=lambda tiling: not tiling)
+    """Tiles change what is drawn. The other memory-saving options change rounding only, as another batch size does,
+    and are left out: pictures that were drawn without them stay good. Left out itself when it is off, so that sets
+    which were drawn before it could be switched on keep their names."""
 
 
 def choose_records(records: Sequence[Record], limit: int | None) -> list[int]:

@@ -56,6 +56,8 @@ class EvaluationInputs:
     """The best adapter so far, over the same base model."""
     batch_size: int = 8
     """Images scored at once."""
+    vae_tiling: bool = False
+    """Images are decoded in tiles."""
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -74,6 +76,7 @@ class EvaluationInputs:
             resolution=self.resolution,
             device_type=self.device.split(":", maxsplit=1)[0],
             dtype=self.dtype,
+            vae_tiling=self.vae_tiling,
         )
 
     @property

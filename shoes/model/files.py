@@ -1,189 +1,287 @@
 """A model's files: found or downloaded, and equal to what they should be before anything loads them.
 
-huggingface_hub compares only the size of what it downloads, so every file's SHA-256 is compared here: with
-the manifest that the project keeps (`KNOWN_HASHES`), with the manifest beside a shipped model, or with what
-was recorded at the first use.
+The expected hashes come from the project (`known`), from what the Hub announces for the commit, from the
+manifest beside a shipped model, or, for a folder that has none, from its first use. They are kept in the data
+folder, every later start compares with them, and no later start asks the Hub.
 """
 
 import json
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from shoes.errors import ModelError, Problem, TransientError
-from shoes.reports import ModelReport
+from filelock import FileLock
+
+from shoes.errors import ModelError, Problem
+from shoes.model import architecture
+from shoes.model.download import download, require_space
+from shoes.model.hub import Announcement, announce
+from shoes.model.known import KNOWN_HASHES
+from shoes.model.record import Record, check_file, keep_record, read_record, record_file, shipped_record
+from shoes.model.wanted import PICKLES, Wanted, clip_files, diffusion_files, files_in, is_local
+from shoes.reports import FileCheck, ModelCheck, ModelReport
 from shoes.settings import Settings
-from shoes.storage import MANIFEST, damage, fingerprint, pretty_json, sha256, write_text
+from shoes.storage import sha256
+
+__all__ = ["Wanted", "check", "clip_files", "diffusion_files", "fetch", "is_local", "repair"]
 
 log = logging.getLogger(__name__)
-
-KNOWN_HASHES = {
-    "451f4fe16113bff5a5d2269ed5ad43b0592e9a14": {
-        "unet/diffusion_pytorch_model.fp16.safetensors": (
-            "c83908253f9a64d08c25fc90874c9c8aef9a329ce1ca5fb909d73b0c83d1ea21"
-        ),
-        "text_encoder/model.fp16.safetensors": ("77795e2023adcf39bc29a884661950380bd093cf0750a966d473d1718dc9ef4e"),
-        "vae/diffusion_pytorch_model.fp16.safetensors": (
-            "4fbcf0ebe55a0984f5a5e00d8c4521d52359af7229bb4d81890039d2aa16dd7c"
-        ),
-    }
-}
-"""SHA-256 by commit and file of Stable Diffusion 1.5, as its repository announces them."""
-
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which files of a repository a model consists of."""
-
-    name: str
-    revision: str | None
-    patterns: tuple[str, ...]
-    weights: tuple[str, ...]
-    """Files that must be there for the model to load."""
-
-
-def diffusion_files(name: str, revision: str | None, variant: str | None) -> Wanted:
-    """The 13 files of a Stable Diffusion 1.x pipeline, without the safety checker and single-file weights."""
-    dot = f".{variant}" if variant else ""
-    weights = (
-        f"unet/diffusion_pytorch_model{dot}.safetensors",
-        f"vae/diffusion_pytorch_model{dot}.safetensors",
-        f"text_encoder/model{dot}.safetensors",
-    )
-    configs = ("model_index.json", "scheduler/*.json", "tokenizer/*", "feature_extractor/*.json")
-    parts = ("unet/config.json", "vae/config.json", "text_encoder/config.json")
-    return Wanted(name, revision, (*configs, *parts, *weights), ("model_index.json", *parts, *weights))
-
-
-def clip_files(name: str, revision: str | None) -> Wanted:
-    """The files of a CLIP model with its tokenizer and image processor."""
-    patterns = (
-        "config.json",
-        "model.safetensors",
-        "*processor*.json",
-        "tokenizer*",
-        "vocab.json",
-        "merges.txt",
-    )
-    return Wanted(name, revision, (*patterns, "special_tokens_map.json"), ("config.json", "model.safetensors"))
+_FIRST_USE = "recorded now, at the first use"
 
 
 def fetch(wanted: Wanted, settings: Settings) -> ModelReport:
     """The model's files on this machine, verified; downloaded first when they are not here.
 
     Raises:
-        ModelError: files are missing, damaged or pickled, with each one's name.
-        TransientError: the Hub could not be reached.
+        ModelError: files are missing, damaged or pickled, or the model is of another architecture.
+        NotReady: the disk has no room for it.
+        TransientError: the Hub could not be reached; what has arrived is kept.
     """
     started = time.monotonic()
-    folder = settings.locate(wanted.name)
+    find = _local_record if is_local(wanted, settings) else _hub_record
+    folder, record, is_new = find(wanted, settings)
+    files = [check_file(record, folder, path) for path in record.files]
+    _require(_damage(wanted, folder, files, settings) or _unusable(wanted, folder, list(record.files)))
+    return _report(wanted, folder, record, is_new=is_new, seconds=time.monotonic() - started)
+
+
+def repair(wanted: Wanted, settings: Settings) -> ModelReport:
+    """As `fetch`, after removing those files of a downloaded model that are damaged; folders are never changed."""
+    if not is_local(wanted, settings):
+        found = check(wanted, settings)
+        for file in found.files:
+            if file.status == "damaged" and found.path is not None:
+                log.warning("%s is damaged: it is downloaded again", found.path / file.path)
+                (found.path / file.path).unlink()
+    return fetch(wanted, settings)
+
+
+def check(wanted: Wanted, settings: Settings) -> ModelCheck:
+    """Every file of a model as it is now, without asking the Hub.
+
+    Raises:
+        ModelError: a manifest or record can't be read, or there is no such folder.
+    """
     if is_local(wanted, settings):
-        if not folder.is_dir():
-            fix = "correct the path, or name a model on the Hub such as owner/name"
-            raise ModelError([Problem(str(folder), "there is no such folder", fix)])
+        folder, record, _ = _local_record(wanted, settings)
     else:
-        folder = settings.models / f"{wanted.name.replace('/', '--')}-{(wanted.revision or 'main')[:12]}"
-        if not _recorded_at(wanted, folder, settings).is_file():
-            _download(wanted, folder)
-    _require(wanted, folder)
-    return _verify(wanted, folder, settings, started)
+        kept = read_record(record_file(wanted, settings))
+        if kept is None:
+            text = f"{wanted.name} is not here yet: `shoes model fetch` downloads it"
+            return ModelCheck(name=wanted.name, path=None, files=(), problems=(text,))
+        record, folder = kept, _downloaded_to(wanted, str(kept.commit), settings)
+    files = tuple(check_file(record, folder, path) for path in sorted(record.files))
+    problems = _damage(wanted, folder, files, settings) or _unusable(wanted, folder, list(record.files))
+    return ModelCheck(name=wanted.name, path=folder, files=files, problems=tuple(map(str, problems)))
 
 
-def is_local(wanted: Wanted, settings: Settings) -> bool:
-    """The name is a folder here, or can only be one."""
-    is_path = wanted.name.startswith(("data/", "/", ".", "~")) or wanted.name.count("/") != 1
-    return is_path or settings.locate(wanted.name).is_dir()
+def _local_folder(wanted: Wanted, settings: Settings) -> Path:
+    folder = settings.locate(wanted.name)
+    if not folder.is_dir():
+        fix = "correct the path, or name a model on the Hub such as owner/name"
+        raise ModelError([Problem(str(folder), "there is no such folder", fix)])
+    return folder
 
 
-def _download(wanted: Wanted, folder: Path) -> None:
-    """Download into `folder`; a broken download goes on where it stopped."""
-    import httpx
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    log.info("downloading %s (%s) to %s", wanted.name, wanted.revision or "main", folder)
-    try:
-        snapshot_download(wanted.name, revision=wanted.revision, allow_patterns=list(wanted.patterns), local_dir=folder)
-    except RepositoryNotFoundError as error:
-        fix = "check the name; for a private or gated model set HF_TOKEN"
-        raise ModelError([Problem(wanted.name, "the Hub has no such model for you", fix)]) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        raise TransientError(
-            f"{wanted.name} could not be downloaded: {error}. It goes on where it stopped: run the same again."
-        ) from error
+def _local_record(wanted: Wanted, settings: Settings) -> tuple[Path, Record, bool]:
+    """A model's folder, its record, and whether that was made just now."""
+    folder = _local_folder(wanted, settings)
+    place = record_file(wanted, settings, folder)
+    kept = shipped_record(wanted, folder) or read_record(place)
+    if kept is not None:
+        return folder, kept, False
+    _require(_unusable(wanted, folder, files_in(folder)))
+    hashes = {path: sha256(folder / path) for path in wanted.select(files_in(folder))}
+    sizes = {path: (folder / path).stat().st_size for path in hashes}
+    record = Record(model=wanted.name, files=hashes, num_bytes=sizes)
+    keep_record(place, record)
+    log.info("%s came without a manifest: its hashes are recorded in %s", folder, place)
+    return folder, record, True
 
 
-def _require(wanted: Wanted, folder: Path) -> None:
-    missing = [name for name in wanted.weights if not (folder / name).is_file()]
-    pickled = [f for f in folder.rglob("*") if f.suffix in _PICKLES] if missing else []
-    problems = [
-        Problem(str(folder / name), "is missing", f"give a folder in diffusers' format with {name}") for name in missing
+def _hub_record(wanted: Wanted, settings: Settings) -> tuple[Path, Record, bool]:
+    """The same of a model of the Hub, all of whose files are here then; what is missing is downloaded."""
+    place = record_file(wanted, settings)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.with_suffix(".lock")):  # one process downloads, another waits for it
+        kept = read_record(place)
+        if kept is None:
+            record = _first_download(wanted, settings)
+            keep_record(place, record)
+            return _downloaded_to(wanted, str(record.commit), settings), record, True
+        folder = _downloaded_to(wanted, str(kept.commit), settings)
+        missing = [path for path in kept.files if not (folder / path).is_file()]
+        if missing:
+            announced = _known_first(announce(wanted.name, kept.commit))
+            _require_announced(wanted, announced, missing)
+            require_space(announced, missing, folder)
+            download(announced, missing, folder)
+        return folder, kept, False
+
+
+def _first_download(wanted: Wanted, settings: Settings) -> Record:
+    announced = _known_first(announce(wanted.name, wanted.revision))
+    folder = _downloaded_to(wanted, announced.commit, settings)
+    paths = wanted.select(announced.files)
+    require_space(announced, paths, folder)
+    # the configs tell another architecture, before gigabytes of weights are on their way
+    configs = [path for path in paths if path not in wanted.weights or path.endswith(".json")]
+    download(announced, configs, folder)
+    _require(_unusable(wanted, folder, list(announced.files)))
+    download(announced, paths, folder)
+    sources = {path: _source(announced, path) for path in paths}
+    return Record(
+        model=wanted.name,
+        revision=wanted.revision,
+        commit=announced.commit,
+        files={path: announced.files[path].sha256 or sha256(folder / path) for path in paths},
+        sources=sources,
+        num_bytes={path: announced.files[path].size for path in paths},
+    )
+
+
+def _source(announced: Announcement, path: str) -> str:
+    is_known = path in KNOWN_HASHES.get(announced.commit, {})
+    return "the project's manifest" if is_known else announced.files[path].source
+
+
+def _known_first(announced: Announcement) -> Announcement:
+    """The announcement, when it agrees with what the project knows of the commit.
+
+    Raises:
+        ModelError: it does not: what answers serves other files under the same commit.
+    """
+    known = KNOWN_HASHES.get(announced.commit, {})
+    wrong = [
+        path for path, digest in known.items() if path in announced.files and announced.files[path].sha256 != digest
     ]
-    problems += [
-        Problem(str(file), "is a pickle, which can run code when it is loaded", "convert it to safetensors")
-        for file in pickled
-    ]
+    if wrong:
+        fix = "check HF_ENDPOINT: this server does not serve the published model"
+        text = "is announced with another SHA-256 than the published file has"
+        raise ModelError([Problem(f"{announced.name}/{path}", text, fix) for path in wrong])
+    return announced
+
+
+def _require_announced(wanted: Wanted, announced: Announcement, paths: Sequence[str]) -> None:
+    gone = [path for path in paths if path not in announced.files]
+    if gone:
+        fix = "restore it, or name another revision of the model"
+        raise ModelError([Problem(f"{wanted.name}/{path}", "is on the Hub no more", fix) for path in gone])
+
+
+def _downloaded_to(wanted: Wanted, commit: str, settings: Settings) -> Path:
+    variant = f"-{wanted.variant}" if wanted.variant else ""
+    return settings.models / f"{wanted.name.replace('/', '--')}-{commit[:12]}{variant}"
+
+
+def _require(problems: Sequence[Problem]) -> None:
     if problems:
         raise ModelError(problems)
 
 
-def _verify(wanted: Wanted, folder: Path, settings: Settings, started: float) -> ModelReport:
-    against = f"{MANIFEST} beside the model"
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        manifest, against = _record(wanted, folder, settings)
-    broken = damage(folder) if manifest.parent == folder else _differences(folder, manifest)
-    if broken:
-        fix = f"delete {folder} so that it is downloaded again, or restore the files"
-        raise ModelError([Problem(wanted.name, what, fix) for what in broken])
-    hashes = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+def _unusable(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Problem]:
+    """Why these files are no model that can be used: another architecture, or files that are not there.
+
+    Args:
+        available: files that are in the folder, or that the Hub has.
+    """
+    if wanted.kind == "clip":
+        problems = architecture.clip_problems(folder)
+    elif "model_index.json" in available:
+        problems = architecture.pipeline_problems(folder)
+        if _is_another_class(folder):  # then which files it lacks is no news
+            return problems
+    else:
+        problems = []
+    return problems + _missing(wanted, available) + _ambiguous(wanted, folder)
+
+
+def _ambiguous(wanted: Wanted, folder: Path) -> list[Problem]:
+    """Weights that would be loaded in place of those that were verified: fp16 goes first where it is there."""
+    if wanted.kind == "clip" or wanted.variant is not None:
+        return []
+    weights = [name for name in wanted.weights if name.endswith(".safetensors")]
+    others = [name.replace(".safetensors", ".fp16.safetensors") for name in weights]
+    fix = "use --model.variant fp16, or remove the fp16 files"
+    text = "lies beside the weights in full precision, and would be loaded in their place"
+    return [Problem(str(folder / name), text, fix) for name in others if (folder / name).is_file()]
+
+
+def _is_another_class(folder: Path) -> bool:
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return not isinstance(index, dict) or index.get("_class_name") != "StableDiffusionPipeline"
+
+
+def _missing(wanted: Wanted, available: Sequence[str]) -> list[Problem]:
+    missing = [name for name in wanted.weights if name not in available]
+    if not missing:
+        return []
+    problems = [Problem(f"{wanted.name}/{name}", "is missing", _fix_missing(name, available)) for name in missing]
+    return problems + _pickles(wanted, available)
+
+
+def _pickles(wanted: Wanted, available: Sequence[str]) -> list[Problem]:
+    """What lies there in place of safetensors."""
+    text = "is a pickle, which can run code when it is loaded"
+    fix = (
+        "name a model with safetensors; or, where you trust the file, convert it once with diffusers: "
+        "`from_pretrained(…, use_safetensors=False)` (a single file: `from_single_file(…)`), then "
+        "`save_pretrained(FOLDER)`, and give that folder"
+    )
+    return [Problem(f"{wanted.name}/{path}", text, fix) for path in available if path.endswith(PICKLES)]
+
+
+def _fix_missing(name: str, available: Sequence[str]) -> str:
+    plain = name.replace(".fp16.", ".")
+    other = name.replace(".safetensors", ".fp16.safetensors")
+    if plain != name and plain in available:
+        return "the model has no fp16 weights: use --model.variant none"
+    if other in available:
+        return "the model has these weights in fp16: use --model.variant fp16"
+    return f"give a model in diffusers' format with {name}"
+
+
+def _damage(wanted: Wanted, folder: Path, files: Sequence[FileCheck], settings: Settings) -> list[Problem]:
+    fix = "restore it from where the folder came from"
+    if not is_local(wanted, settings):
+        fix = "`shoes model fetch` downloads what is damaged again, and nothing else"
+    texts = {"missing": "is missing", "damaged": "has other bytes than it should have"}
+    problems = [Problem(str(folder / file.path), texts[file.status], fix) for file in files if file.status != "OK"]
+    is_weight_missing = any(file.status == "missing" and file.path in wanted.weights for file in files)
+    return problems + (_pickles(wanted, files_in(folder)) if is_weight_missing else [])
+
+
+def _report(wanted: Wanted, folder: Path, record: Record, *, is_new: bool, seconds: float) -> ModelReport:
     return ModelReport(
         name=wanted.name,
         path=folder,
-        fingerprint=fingerprint(hashes),
-        num_files=len(hashes),
-        num_bytes=sum((folder / name).stat().st_size for name in hashes),
-        verified_against=against,
-        seconds=time.monotonic() - started,
+        fingerprint=record.fingerprint,
+        num_files=len(record.files),
+        num_bytes=sum((folder / name).stat().st_size for name in record.files),
+        verified_against=_verified_against(record, is_new),
+        seconds=seconds,
+        commit=record.commit,
+        notes=_notes(wanted, record),
     )
 
 
-def _record(wanted: Wanted, folder: Path, settings: Settings) -> tuple[Path, str]:
-    """Manifest of a model that came without one: made at its first use, kept in the data folder."""
-    manifest = _recorded_at(wanted, folder, settings)
-    if manifest.is_file():
-        return manifest, "what was recorded at the first use"
-    files = sorted({f for pattern in wanted.patterns for f in folder.glob(pattern) if f.is_file()})
-    hashes = {file.relative_to(folder).as_posix(): sha256(file) for file in files}
-    known = KNOWN_HASHES.get(wanted.revision or "", {})
-    _refuse(wanted, {name for name, digest in hashes.items() if known.get(name, digest) != digest}, folder)
-    write_text(manifest, pretty_json({"files": hashes, "model": wanted.name, "revision": wanted.revision}))
-    log.info("%s had no manifest: its hashes are recorded in %s", wanted.name, manifest)
-    return manifest, "the project's manifest" if known else "recorded now, at the first use"
+def _verified_against(record: Record, is_new: bool) -> str:
+    if not record.sources:
+        return _FIRST_USE if is_new else "what was recorded at the first use"
+    if record.commit is None or is_new:
+        return record.summary()
+    return f"the record of the first download: {record.summary()}"
 
 
-def _recorded_at(wanted: Wanted, folder: Path, settings: Settings) -> Path:
-    """The manifest of a model that came without one; it is there once a download was whole and recorded."""
-    return settings.models / "manifests" / f"{fingerprint(str(folder), wanted.patterns)}.json"
-
-
-def _refuse(wanted: Wanted, wrong: set[str], folder: Path) -> None:
-    if wrong:
-        fix = f"delete {folder} so that it is downloaded again"
-        raise ModelError([Problem(f"{wanted.name}/{name}", "is not the published file", fix) for name in wrong])
-
-
-def _differences(folder: Path, manifest: Path) -> list[str]:
-    expected: dict[str, str] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-    problem: Callable[[str], str | None] = lambda name: (  # noqa: E731
-        f"{folder / name} is missing"
-        if not (folder / name).is_file()
-        else None
-        if sha256(folder / name) == expected[name]
-        else f"{folder / name} has other bytes than it had"
+def _notes(wanted: Wanted, record: Record) -> tuple[str, ...]:
+    if record.commit is None or record.revision == record.commit:
+        return ()
+    asked = wanted.revision or "main"
+    return (
+        f"{asked} of {wanted.name} was commit {record.commit} when it was first downloaded, and is so from now on; "
+        f"name a commit as the revision to change it",
     )
-    return [text for text in map(problem, expected) if text]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shoes.model.inference import PLAIN, Inference, apply_inference
 from shoes.spec import SchedulerName
 
 if TYPE_CHECKING:
@@ -80,14 +81,21 @@ def load_pipeline(
     dtype: "torch.dtype",
     scheduler: SchedulerName,
     adapter_dir: Path | None = None,
+    inference: Inference = PLAIN,
+    resolution: int = 512,
 ) -> "StableDiffusionPipeline":
     """A pipeline that draws, with an exported adapter if one is given.
 
     The VAE stays in fp32, whatever `dtype` the UNet is in.
+
+    Args:
+        inference: options that were chosen for `device`.
+        resolution: side of the pictures in pixels; decides the VAE's tiles.
     """
     pipeline = assemble_pipeline(path, load_unet(path, device=device, dtype=dtype), scheduler, device=device)
     if adapter_dir is not None:
         pipeline.load_lora_weights(adapter_dir, weight_name="pytorch_lora_weights.safetensors")
+    apply_inference(pipeline, inference, device=device, resolution=resolution)
     return pipeline
 
 

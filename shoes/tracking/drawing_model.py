@@ -17,21 +17,27 @@ class DrawingModel(PythonModel):
         """Find the base model, verify it, and load both."""
         from shoes.device import choose_device, measure
         from shoes.model.files import diffusion_files, fetch
+        from shoes.model.inference import admissible, choose_inference
         from shoes.model.load import load_pipeline
         from shoes.settings import load_settings
-        from shoes.spec import ModelSpec
+        from shoes.spec import InferenceSpec, ModelSpec
 
         config = context.model_config
         base = ModelSpec.model_validate(config["model"])
         wanted = diffusion_files(base.pretrained_model_name_or_path, base.revision, base.variant)
         import torch
 
+        device = choose_device("auto", measure()).value
+        # versions that were registered before there were options have none
+        options, _ = admissible(InferenceSpec.model_validate(config.get("inference", {})), device)
         self._pipeline = load_pipeline(
             fetch(wanted, load_settings()).path,
-            device=choose_device("auto", measure()).value,
+            device=device,
             dtype=torch.float32,
             scheduler=config["scheduler"],
             adapter_dir=Path(context.artifacts["adapter"]),
+            inference=choose_inference(options, device, resolution=config["resolution"]),
+            resolution=config["resolution"],
         )
         self._config = config
 

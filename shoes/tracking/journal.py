@@ -67,6 +67,13 @@ class Journal:
         """A file, or all files of a folder, to be kept with the run below `folder`."""
         return self.write(event_id, "artifact", path=str(path), folder=folder)
 
+    def data_set(self, event_id: str, *, name: str, digest: str, context: str, about: Mapping[str, Any]) -> bool:
+        """A data set that the run uses, as `training`, `validation` or `testing`.
+
+        The digest has 36 characters at most. `about` holds source_type and, as JSON, source, schema and profile.
+        """
+        return self.write(event_id, "data_set", name=name, digest=digest, context=context, about=dict(about))
+
     def status(self, event_id: str, status: str, *, step: int) -> bool:
         """The run's state in MLflow's words: RUNNING, FINISHED, FAILED or KILLED."""
         return self.write(event_id, "status", status=status, step=step)

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_SENDS = 1.0
 SECONDS_TO_FINISH = 60.0
 EVENTS_PER_BATCH = 500
+_LOADING = threading.Lock()
+"""Two threads that import MLflow at once can meet halves of its modules: Python breaks the deadlock of its locks so."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ def connect(tracking_uri: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import mlflow
+    with _LOADING:
+        import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -159,6 +162,8 @@ class Mirror:
                     self._send_image(event)
                 case "artifact":
                     self._send_artifact(event)
+                case "data_set":
+                    self._send_data_set(event)
                 case "status":
                     self._send_status(event)
         self._offset = offset
@@ -198,6 +203,17 @@ class Mirror:
             self._client.log_artifact(self.run_id, str(path), event["folder"] or None)
         else:
             log.warning("%s is gone and can't be kept in MLflow", path)
+
+    def _send_data_set(self, event: Event) -> None:
+        """MLflow keeps an input of the same name and digest once in a run."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+        assert self._client is not None
+        about = {key: value if key == "source_type" else json.dumps(value) for key, value in event["about"].items()}
+        data_set = Dataset(event["name"], event["digest"], **about)
+        tags = [InputTag(MLFLOW_DATASET_CONTEXT, event["context"])]
+        self._client.log_inputs(self.run_id, datasets=[DatasetInput(data_set, tags)])
 
     def _send_status(self, event: Event) -> None:
         assert self._client is not None

@@ -1,6 +1,5 @@
 """What each stage writes into the journal, in MLflow's terms."""
 
-import json
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -9,10 +8,12 @@ from pathlib import Path
 
 import tomli_w
 
-from shoes.reports import EvaluationReport, PromotionReport
-from shoes.settings import PROJECT_ROOT, Settings
+from shoes import environment
+from shoes.reports import DataReport, EvaluationReport, PromotionReport
+from shoes.settings import PROJECT_ROOT, Settings, load_settings
 from shoes.spec import Recipe
-from shoes.storage import fingerprint, write_text
+from shoes.storage import fingerprint, pretty_json, write_text
+from shoes.tracking import inputs
 from shoes.tracking.journal import Journal
 from shoes.tracking.mirror import Destination
 from shoes.training.run import Job
@@ -41,9 +42,29 @@ def describe(journal: Journal, recipe: Recipe, job: Job, links: Mapping[str, str
         journal.tags(f"links/{fingerprint(dict(links))}", links)
     spec, machine = job.folder / "spec.toml", job.folder / "environment.json"
     write_text(spec, tomli_w.dumps(_without_none(recipe.model_dump(mode="json"))))
-    write_text(machine, json.dumps(_machine(), indent=2, sort_keys=True) + "\n")
+    report = {"report": environment.kept(load_settings())}  # of the last check before this training
+    write_text(machine, pretty_json(_machine() | report))
     journal.artifact("spec", spec, "")
     journal.artifact("environment", machine, "")
+
+
+def data_set(journal: Journal, job: Job, data: DataReport) -> None:
+    """The splits as inputs of the run, and the description of the data set."""
+    found = inputs.describe(data)
+    for split, folder, digest in (
+        ("train", job.train_dir, job.inputs[0]),
+        ("val", job.validation_dir, job.inputs[1]),
+        ("test", data.path / "test", data.fingerprint),
+    ):
+        journal.data_set(
+            f"data/{split}/{digest[:16]}",
+            name=f"{folder.parent.name}/{folder.name}",
+            digest=digest[: inputs.DIGEST_LENGTH],
+            context=inputs.CONTEXTS[split],
+            about=inputs.about(folder, found if folder.parent == data.path else None),
+        )
+    for file in sorted(data.description.glob("[!m.]*")) if data.description else ():
+        journal.artifact(f"data/{data.fingerprint[:16]}/{file.name}", file, "data")
 
 
 def fail(journal: Journal, error: Exception) -> None:

@@ -160,7 +160,7 @@ def test_all_that_decides_a_picture_is_in_its_folder_name(tmp_path: Path) -> Non
         "guidance_scale": 5.0,
         "negative_prompt": "blurry",
     }
-    changes |= {"resolution": 128, "device_type": "mps", "dtype": "bfloat16"}
+    changes |= {"resolution": 128, "device_type": "mps", "dtype": "bfloat16", "vae_tiling": True}
     assert set(changes) == set(DrawingSettings.model_fields)
     names = [name(), name(model="n"), name(adapter="a"), name(drawings=DRAWINGS[:-1])]
     names += [name(settings=SETTINGS.model_copy(update={key: value})) for key, value in changes.items()]

@@ -1,0 +1,78 @@
+"""Which files of a repository or folder make up a model; everything else there is left alone."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from shoes.settings import Settings
+
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+"""Endings of weight files that run code when they are loaded."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which files of a repository a model consists of."""
+
+    kind: Literal["diffusion", "clip"]
+    name: str
+    """A model id on the Hub, or a folder."""
+    revision: str | None
+    """Commit, tag or branch on the Hub; nothing means its main branch. Folders have none."""
+    patterns: tuple[str, ...]
+    weights: tuple[str, ...]
+    """Files that must be there for the model to load."""
+    variant: str | None = None
+    """Which of several weight files of a part, by diffusers' word; fp16 say."""
+
+    def select(self, paths: Iterable[str]) -> list[str]:
+        """Those of `paths` (POSIX, relative) that belong to the model, sorted."""
+        return sorted(path for path in paths if any(_matches(path, pattern) for pattern in self.patterns))
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """As a shell does: a star ends at the next slash."""
+    parts, patterns = path.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and ".." not in parts and all(map(fnmatchcase, parts, patterns))
+
+
+def diffusion_files(name: str, revision: str | None, variant: str | None) -> Wanted:
+    """The files of a Stable Diffusion 1.x pipeline (13 for 1.5), without safety checker and single-file weights."""
+    dot = f".{variant}" if variant else ""
+    weights = (
+        f"unet/diffusion_pytorch_model{dot}.safetensors",
+        f"vae/diffusion_pytorch_model{dot}.safetensors",
+        f"text_encoder/model{dot}.safetensors",
+    )
+    configs = ("model_index.json", "scheduler/*.json", "tokenizer/*", "feature_extractor/*.json")
+    parts = ("unet/config.json", "vae/config.json", "text_encoder/config.json")
+    required = ("model_index.json", "scheduler/scheduler_config.json", *parts, *weights)
+    return Wanted("diffusion", name, revision, (*configs, *parts, *weights), required, variant)
+
+
+def clip_files(name: str, revision: str | None) -> Wanted:
+    """The files of a CLIP model with its tokenizer and image processor."""
+    patterns = (
+        "config.json",
+        "model.safetensors",
+        "*processor*.json",
+        "tokenizer*",
+        "vocab.json",
+        "merges.txt",
+        "special_tokens_map.json",
+    )
+    return Wanted("clip", name, revision, patterns, ("config.json", "model.safetensors"))
+
+
+def is_local(wanted: Wanted, settings: Settings) -> bool:
+    """The name is a folder here, or can only be one."""
+    is_path = wanted.name.startswith(("data/", "/", ".", "~")) or wanted.name.count("/") != 1
+    return is_path or settings.locate(wanted.name).is_dir()
+
+
+def files_in(folder: Path) -> list[str]:
+    """Every file below a folder by POSIX path, without hidden ones."""
+    paths = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+    return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
