@@ -1,7 +1,8 @@
 """The data set: import, captions, splits, manifest. Light to import; Pillow and NumPy load when used."""
 
 from shoes.dataset.captions import check_template, render
-from shoes.dataset.catalogue import import_catalogue, require_source
+from shoes.dataset.describing import write_description
+from shoes.dataset.importing import import_data_set, require_source
 from shoes.dataset.preparation import prepare
 from shoes.dataset.products import Product
 from shoes.dataset.records import Record, load_split
@@ -12,11 +13,12 @@ __all__ = [
     "Product",
     "Record",
     "check_template",
-    "import_catalogue",
+    "import_data_set",
     "load_split",
     "prepare",
     "render",
     "require_source",
     "verify",
     "write_data_set",
+    "write_description",
 ]

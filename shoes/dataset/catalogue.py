@@ -1,84 +1,45 @@
-"""Import the downloaded catalogue: styles.csv and images/."""
+"""Read the downloaded catalogue: styles.csv and images/."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shoes.dataset.products import Product
+from shoes.dataset.captioned import MISSING_LIST, UNREADABLE_LIST
+from shoes.dataset.layouts import IMAGES, Catalogue
+from shoes.dataset.products import Holdings, Product
 from shoes.dataset.records import visible_files
-from shoes.dataset.styles import STYLES, Styles, attributes, read_styles, select
+from shoes.dataset.selection import select
+from shoes.dataset.styles import STYLES, Styles, attributes, read_styles
 from shoes.dataset.wording import count
-from shoes.dataset.writer import target_problems, write_data_set
 from shoes.errors import DataError, Problem
-from shoes.reports import DataReport
 from shoes.spec import DataSpec
-
-IMAGES = "images"
-MISSING_LIST = "missing_images.txt"
-UNREADABLE_LIST = "unreadable_lines.txt"
+from shoes.storage import sha256
 
 
-def import_catalogue(
-    source: Path,
-    target: Path,
-    spec: DataSpec,
-    *,
-    resolution: int,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> DataReport:
-    """Make the data set `target` of the products in `source` that pass the spec's filters.
+def read_catalogue(layout: Catalogue, spec: DataSpec) -> Holdings:
+    """The products that pass the spec's filters and have a photo.
 
-    What is left out (lines that can't be read, rows without a photo, damaged photos) is counted in the
-    report's notes and listed in the data set. DataError holds everything that makes the source unusable;
-    then nothing is written.
+    Lines that can't be read and rows without a photo are counted in the notes and listed.
+
+    Raises:
+        DataError: styles.csv is no such table, no row passes the filters, or none has a photo.
     """
-    if problems := [*_source_problems(source), *_place_problems(source, target), *target_problems(target)]:
-        raise DataError(problems)
-    styles = read_styles(source / STYLES)
-    rows = select(styles, spec.filters)
-    photos = _photos(source / IMAGES)
-    products = [_product(row, photos[row["id"]]) for row in rows if row["id"] in photos]
+    styles = read_styles(layout.folder / STYLES)
+    rows = select(styles.rows, lambda row: row, styles.columns, spec.filters, where=STYLES)
+    photos = _photos(layout.folder / IMAGES)
+    products = tuple(_product(row, photos[row["id"]]) for row in rows if row["id"] in photos)
     missing = sorted(f"{IMAGES}/{row['id']}.jpg" for row in rows if row["id"] not in photos)
     if not products:
         what = f"holds no photo of the {count(len(rows), 'product')} that pass the filters"
         fix = f"put the photos there, the first as {missing[0]}"
-        raise DataError([Problem(str(source / IMAGES), what, fix)])
-    return write_data_set(
-        target,
+        raise DataError([Problem(str(layout.folder / IMAGES), what, fix)])
+    return Holdings(
         products,
-        spec,
-        resolution=resolution,
-        source=_provenance(source, styles, spec, num_rows=len(rows), num_missing=len(missing)),
-        notes=_notes(styles, missing),
-        listings=_listings(styles, missing),
-        on_progress=on_progress,
+        _provenance(layout, styles, spec, num_rows=len(rows), num_missing=len(missing)),
+        tuple(_notes(layout, styles, missing)),
+        _listings(styles, missing),
     )
-
-
-def require_source(source: Path) -> None:
-    """DataError, with all the reasons, when `source` is no downloaded catalogue; nothing is read yet."""
-    if problems := _source_problems(source):
-        raise DataError(problems)
-
-
-def _source_problems(source: Path) -> list[Problem]:
-    fix = f"give the folder of the downloaded catalogue, which holds {STYLES} and {IMAGES}/"
-    if not source.is_dir():
-        return [Problem(str(source), "is no folder", fix)]
-    problems = []
-    if not (source / STYLES).is_file():
-        problems.append(Problem(str(source / STYLES), "is missing", fix))
-    if not (source / IMAGES).is_dir():
-        problems.append(Problem(str(source / IMAGES), "is missing", fix))
-    return problems
-
-
-def _place_problems(source: Path, target: Path) -> list[Problem]:
-    """A data set replaces its folder, so the source must not lie in it."""
-    if target.resolve() in (source.resolve(), *source.resolve().parents):
-        return [Problem(str(target), "holds the catalogue itself", "choose another folder by --out")]
-    return []
 
 
 def _photos(folder: Path) -> dict[str, Path]:
@@ -95,12 +56,21 @@ def _photos(folder: Path) -> dict[str, Path]:
 def _product(row: Mapping[str, str], photo: Path) -> Product:
     from shoes.dataset.photos import read_photo
 
-    return Product(row["id"], attributes(row), partial(read_photo, photo), origin=f"{IMAGES}/{photo.name}")
+    return Product(
+        row["id"],
+        attributes(row),
+        partial(read_photo, photo),
+        origin=f"{IMAGES}/{photo.name}",
+        digest=partial(sha256, photo),
+    )
 
 
-def _provenance(source: Path, styles: Styles, spec: DataSpec, *, num_rows: int, num_missing: int) -> dict[str, Any]:
+def _provenance(
+    layout: Catalogue, styles: Styles, spec: DataSpec, *, num_rows: int, num_missing: int
+) -> dict[str, Any]:
     return {
-        "name": source.resolve().name,
+        "kind": "catalogue",
+        "name": layout.folder.resolve().name,
         "styles_sha256": styles.digest,
         "filters": dict(spec.filters),
         "products": len(styles.rows),
@@ -111,8 +81,8 @@ def _provenance(source: Path, styles: Styles, spec: DataSpec, *, num_rows: int, 
     }
 
 
-def _notes(styles: Styles, missing: Sequence[str]) -> list[str]:
-    notes = []
+def _notes(layout: Catalogue, styles: Styles, missing: Sequence[str]) -> list[str]:
+    notes = [f"the catalogue was found in {layout.nested_in}/"] if layout.nested_in else []
     if styles.num_recovered:
         notes.append(f"{count(styles.num_recovered, 'line')} with extra commas recovered")
     if styles.unreadable:

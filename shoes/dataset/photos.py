@@ -1,5 +1,6 @@
 """Product photos as RGB squares. Imports Pillow and NumPy: import it where a photo is handled."""
 
+import io
 import struct
 import warnings
 import zlib
@@ -8,13 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
+)
 """File names that are photos, in lower case."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
-"""What is decoded, whatever the suffix says; formats that start other programs (EPS) are not."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+"""What is decoded, whatever the suffix says; formats that start other programs (EPS) are not. MPO is JPEG's."""
 
 DAMAGE = (
     OSError,  # unknown formats, truncated data
@@ -66,9 +69,20 @@ def read_photo(path: Path) -> Image.Image:
     if not path.stat().st_size:
         raise ValueError("the file is empty")
     with Image.open(path, formats=FORMATS) as image:
-        _check_size(image)
-        image.load()
-        return ImageOps.exif_transpose(image)
+        return _decoded(image)
+
+
+def decode_photo(content: bytes) -> Image.Image:
+    """The same of a photo's bytes."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        return _decoded(image)
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    """Of an animation, its first picture."""
+    _check_size(image)
+    image.load()
+    return ImageOps.exif_transpose(image)
 
 
 def square(photo: Image.Image, resolution: int) -> Image.Image:
@@ -106,9 +120,27 @@ def _to_rgb(photo: Image.Image) -> Image.Image:
     if photo.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in photo.info:
         # What is transparent lies on white, as catalogue photos do.
         layer = photo.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return photo.convert("RGB")
+        colours = _in_srgb(layer.convert("RGB"), photo.info.get("icc_profile"))
+        return Image.composite(colours, Image.new("RGB", layer.size, "white"), layer.getchannel("A"))
+    return _in_srgb(photo, photo.info.get("icc_profile"))
+
+
+def _in_srgb(photo: Image.Image, profile: bytes | None) -> Image.Image:
+    """Colours as they were meant: cameras and phones write other colour spaces than screens show.
+
+    A profile that is damaged, or for another kind of photo, is left aside, as viewers do.
+    """
+    if not profile:
+        return photo.convert("RGB")
+    readable = photo if photo.mode in ("RGB", "CMYK", "L") else photo.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(source):
+            return photo.convert("RGB")
+        converted = ImageCms.profileToProfile(readable, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, *DAMAGE):
+        return photo.convert("RGB")
+    return photo.convert("RGB") if converted is None else converted
 
 
 def _eight_bit(photo: Image.Image) -> Image.Image:

@@ -1,9 +1,9 @@
-"""The data set of a night: the one that is there, or a new one from the catalogue."""
+"""The data set of a night: the one that is there, or a new one from its source."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from shoes.dataset.catalogue import import_catalogue
+from shoes.dataset.importing import import_data_set
 from shoes.dataset.manifest import Manifest, read_manifest, rule
 from shoes.dataset.verification import missing_data_set, verify
 from shoes.errors import DataError
@@ -11,7 +11,15 @@ from shoes.reports import DataReport
 from shoes.spec import DataSpec
 
 
-def prepare(spec: DataSpec, dataset_dir: Path, *, resolution: int, source: Path | None) -> DataReport:
+def prepare(
+    spec: DataSpec,
+    dataset_dir: Path,
+    *,
+    resolution: int,
+    source: str | Path | None,
+    downloads: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> DataReport:
     """Verify the data set that is there, or import it from `source`.
 
     A data set that is there is never changed: DataError when it is damaged or of another resolution, and a
@@ -24,7 +32,9 @@ def prepare(spec: DataSpec, dataset_dir: Path, *, resolution: int, source: Path 
         return report.model_copy(update={"notes": (*report.notes, *notes)})
     if source is None:
         raise DataError([missing_data_set(dataset_dir)])
-    return import_catalogue(source, dataset_dir, spec, resolution=resolution)
+    return import_data_set(
+        source, dataset_dir, spec, resolution=resolution, downloads=downloads, on_progress=on_progress
+    )
 
 
 def _is_there(folder: Path) -> bool:

@@ -1,9 +1,14 @@
 """A product with a photo, wherever the photo is."""
 
+import hashlib
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from shoes.dataset.captions import is_known
 from shoes.errors import Problem
@@ -26,11 +31,50 @@ class Product:
     """Decode the photo; may raise what `photos.DAMAGE` lists, then the photo counts as damaged."""
     origin: str = ""
     """Where the photo is, for people; nothing means the id."""
+    caption: str | None = None
+    """Its own caption; nothing means that the template makes one of the attributes."""
+    digest: Callable[[], str] | None = field(default=None, repr=False)
+    """SHA-256 of the photo's bytes; without it an interrupted import does this photo again."""
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a source holds: the products that were asked for, and what happened when it was read."""
+
+    products: tuple[Product, ...]
+    provenance: dict[str, Any]
+    """For the manifest: JSON without clocks and absolute paths."""
+    notes: tuple[str, ...] = ()
+    """For people."""
+    listings: Mapping[str, str] = field(default_factory=dict)
+    """Text files to put beside the data set, by name."""
 
 
 def is_id(text: str) -> bool:
     """Whether a product id can be a file name on every system."""
     return _ID.fullmatch(text) is not None
+
+
+def ids_of(paths: Iterable[str]) -> dict[str, str]:
+    """An id for each photo by its path: the file's name made safe, with its folders where two share it.
+
+    The same paths give the same ids, in whatever order they come.
+    """
+    paths = sorted(paths)
+    short = {path: _slug(PurePosixPath(path).stem) for path in paths}
+    taken = Counter(name.casefold() for name in short.values())
+    ids = {
+        path: name if taken[name.casefold()] == 1 else _slug(str(PurePosixPath(path).with_suffix("")))
+        for path, name in short.items()
+    }
+    taken = Counter(name.casefold() for name in ids.values())
+    return {path: name if name and taken[name.casefold()] == 1 else _unique(path, name) for path, name in ids.items()}
+
+
+def printable(path: str) -> str:
+    """A file's name as text of one line, whatever bytes it is made of."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def colours_of(products: Sequence[Product]) -> dict[str, str]:
@@ -54,3 +98,14 @@ def identity_problems(products: Sequence[Product]) -> list[Problem]:
             )
         seen.add(product.id.casefold())
     return problems
+
+
+def _slug(text: str) -> str:
+    """Letters without their accents, digits, - and _: a name that every file system takes; may be empty."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-_")[:80].rstrip("-_")
+
+
+def _unique(path: str, name: str) -> str:
+    mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    return f"{name or 'photo'}-{mark}"

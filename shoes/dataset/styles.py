@@ -1,13 +1,11 @@
 """styles.csv of the downloaded catalogue."""
 
 import csv
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from shoes.dataset.products import is_id
-from shoes.dataset.wording import tally
 from shoes.errors import DataError, Problem
 from shoes.storage import sha256
 
@@ -22,8 +20,6 @@ COLUMNS = {
     "name": "productDisplayName",
 }
 """The column that each attribute of a product comes from."""
-
-_EXAMPLE = '`articleType = "Casual Shoes"`'
 
 
 @dataclass(frozen=True)
@@ -68,25 +64,6 @@ def read_styles(path: Path) -> Styles:
     return Styles(columns, tuple(rows.values()), num_recovered, tuple(unreadable), sha256(path))
 
 
-def select(styles: Styles, filters: Mapping[str, str]) -> list[dict[str, str]]:
-    """Rows with these values in these columns; `article_type` is understood as articleType.
-
-    DataError holds every unknown column, or says which values there are when no row is left.
-    """
-    known = {_plain(column): column for column in styles.columns}
-    unknown = [name for name in filters if _plain(name) not in known]
-    if unknown:
-        columns = ", ".join(styles.columns)
-        raise DataError(
-            [Problem(f"filters.{name}", f"{STYLES} has no column {name}", f"use one of {columns}") for name in unknown]
-        )
-    wanted = {known[_plain(name)]: value.strip().casefold() for name, value in filters.items()}
-    rows = [r for r in styles.rows if all(r[c].strip().casefold() == v for c, v in wanted.items())]
-    if not rows:
-        raise DataError([_no_rows(styles, filters, list(wanted))])
-    return rows
-
-
 def attributes(row: Mapping[str, str]) -> dict[str, str]:
     """What captions and splits ask of a row."""
     return {name: row[column].strip() for name, column in COLUMNS.items()}
@@ -125,15 +102,3 @@ def _row(columns: tuple[str, ...], fields: list[str] | None) -> tuple[dict[str, 
     row = dict(zip(columns, [*fields[:last], ",".join(fields[last:])], strict=True))
     row["id"] = row["id"].strip()
     return row, "" if is_id(row["id"]) else f"the id {row['id'][:40]!r} can't be a file name"
-
-
-def _plain(column: str) -> str:
-    return column.replace("_", "").casefold()
-
-
-def _no_rows(styles: Styles, filters: Mapping[str, str], columns: list[str]) -> Problem:
-    asked = ", ".join(f"{name} = {value}" for name, value in filters.items()) or "no filter"
-    values = (
-        f"{column}: {tally(dict(Counter(row[column] for row in styles.rows).most_common(8)))}" for column in columns
-    )
-    return Problem("filters", f"no product has {asked}", "use values that there are: " + "; ".join(values))

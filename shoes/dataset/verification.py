@@ -43,7 +43,7 @@ def verify(dataset_dir: Path, *, resolution: int | None = None) -> DataReport:
 
 def missing_data_set(dataset_dir: Path) -> Problem:
     """The problem of a data set that was not made yet."""
-    fix = f"make it from a downloaded catalogue: `shoes data import SOURCE --out {dataset_dir}`"
+    fix = f"make it from photos: `shoes data import SOURCE --out {dataset_dir}`"
     return Problem(str(dataset_dir), "there is no data set", fix)
 
 

@@ -1,8 +1,9 @@
 """Write a data set: photos to squares, squares to splits, captions and the manifest beside them."""
 
+import os
 import shutil
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from shoes.spec import DataSpec
 from shoes.storage import MANIFEST, canonical_json, hash_files, new_folder, pretty_json
 
 if TYPE_CHECKING:
-    from shoes.dataset.groups import Look
+    from shoes.dataset.shelf import Shelf
+    from shoes.dataset.staging import Measured
 
 DAMAGED_LIST = "damaged_images.txt"
 
@@ -30,6 +32,10 @@ class _Filled:
     counts: dict[SplitName, manifest.Count]
     damaged: dict[str, str]
     """What is wrong with photos that were left out, by where they are."""
+    groups: list[list[str]]
+    """Ids of products whose photos look alike, two or more each."""
+    sizes: dict[str, int]
+    """How many photos had this width × height."""
     notes: tuple[str, ...]
 
 
@@ -48,27 +54,32 @@ def write_data_set(  # noqa: PLR0913 - what a data set is made of
 
     `source` says in the manifest where the products are from (JSON; no clocks, no absolute paths), `notes`
     what happened on the way, and `listings` are text files to put beside it. Equal products, spec and
-    resolution give equal bytes, in whatever order the products come. An older data set at `target` is
-    replaced; anything else there is a DataError, as are no usable photos and ids that can't be used.
+    resolution give equal bytes, in whatever order the products come, also after a kill: squares that were
+    made stay in `.importing-<name>/` beside the target until the import ends. An older data set at `target`
+    is replaced; anything else there is a DataError, as are no usable photos and ids that can't be used.
+
+    Raises:
+        DataError: also when the disk is full or can't be written to; then nothing stays behind.
+        Busy: another process imports to `target`.
     """
+    from shoes.dataset.shelf import fill_shelf
+    from shoes.dataset.staging import staging
+
     started = time.monotonic()
     if problems := [*target_problems(target), *identity_problems(products)]:
         raise DataError(problems)
-    with new_folder(target, manifest=False) as folder:
-        filled = _fill(folder, sorted(products, key=lambda product: product.id), spec, resolution, on_progress)
-        _write_listings(folder, {**(listings or {}), **_damaged_listing(filled.damaged)})
-        made = manifest.Manifest(
-            source={**source, "damaged_images": len(filled.damaged)},
-            caption_template=spec.caption_template,
-            max_images=spec.max_images,
-            resolution=resolution,
-            seed=spec.seed,
-            split_rule=manifest.rule(spec),
-            counts=filled.counts,
-            notes=(*notes, *filled.notes),
-            files=hash_files(folder),
-        )
-        manifest.write_manifest(folder, made)
+    line = sorted(products, key=lambda product: product.id)
+    try:
+        with staging(target, resolution) as squares:
+            shelf = fill_shelf(squares, line, spec, resolution, on_progress)
+            with new_folder(target, manifest=False) as folder:
+                filled = _fill(folder, line, spec, shelf)
+                _write_listings(folder, {**(listings or {}), **_damaged_listing(filled.damaged)})
+                made = _manifest(folder, filled, spec, resolution, source, notes)
+                manifest.write_manifest(folder, made)
+    except OSError as error:  # photos that can't be read are damaged photos, and no errors
+        fix = "free some space, or choose another folder: `shoes data import SOURCE --out DIR`"
+        raise DataError([Problem(str(target), f"can't be written: {error.strerror or error}", fix)]) from error
     return manifest.report(target, made, started)
 
 
@@ -86,40 +97,33 @@ def target_problems(target: Path) -> list[Problem]:
     return []
 
 
-def _fill(
-    folder: Path,
-    products: Sequence[Product],
-    spec: DataSpec,
-    resolution: int,
-    on_progress: Callable[[int, int], None] | None,
-) -> _Filled:
+def _fill(folder: Path, products: Sequence[Product], spec: DataSpec, shelf: "Shelf") -> _Filled:
     """Write the three splits of sorted products."""
-    from shoes.dataset.shelf import fill_shelf
-
-    shelf = fill_shelf(folder / "shelf", products, spec, resolution, on_progress)
-    usable = [product for product in products if product.id in shelf.looks]
+    usable = [product for product in products if product.id in shelf.measured]
     colours = colours_of(usable)
-    groups = _group(shelf.looks, spec.near_duplicate_bits)
+    groups = _group(shelf.measured, spec.near_duplicate_bits)
     placed = assign(groups, strata(colours, spec.rare_below), spec)
     _require_three_splits(placed, shelf.damaged, len(products))
     counts = {}
     for split in SPLITS:
         chosen = [product for product in usable if placed[product.id] == split]
-        counts[split] = _write_split(folder / split, shelf.folder, chosen, spec.caption_template)
-    shutil.rmtree(shelf.folder)
-    return _Filled(counts, shelf.damaged, tuple(_notes(shelf.damaged, colours, groups, spec)))
+        counts[split] = _write_split(folder / split, shelf.staging.squares, chosen, spec.caption_template)
+    alike = [group for group in groups if len(group) > 1]
+    sizes = Counter("{} × {}".format(*measured.size) for measured in shelf.measured.values())
+    notes = tuple(_notes(shelf.damaged, colours, alike, spec))
+    return _Filled(counts, shelf.damaged, alike, dict(sizes), notes)
 
 
 def _visible(paths: Iterable[Path]) -> Iterable[Path]:
     return (path for path in paths if not path.name.startswith("."))
 
 
-def _group(looks: Mapping[str, "Look"], max_bits: int) -> list[list[str]]:
+def _group(measured: Mapping[str, "Measured"], max_bits: int) -> list[list[str]]:
     from shoes.dataset.groups import near_duplicates
 
-    names = sorted(looks)
+    names = sorted(measured)
     groups: defaultdict[int, list[str]] = defaultdict(list)
-    for name, label in zip(names, near_duplicates([looks[name] for name in names], max_bits), strict=True):
+    for name, label in zip(names, near_duplicates([measured[name].look for name in names], max_bits), strict=True):
         groups[label].append(name)
     return list(groups.values())
 
@@ -142,19 +146,48 @@ def _require_three_splits(placed: Mapping[str, SplitName], damaged: Mapping[str,
     )
 
 
-def _write_split(folder: Path, shelf: Path, products: Sequence[Product], template: str) -> manifest.Count:
+def _write_split(folder: Path, squares: Path, products: Sequence[Product], template: str) -> manifest.Count:
     images = folder / "images"
     images.mkdir(parents=True)
     entries, lines = [], []
     for product in products:
         name = f"{product.id}.png"
-        (shelf / name).rename(images / name)
-        caption = captions.render(template, product.attributes)
+        _link(squares / name, images / name)
+        caption = product.caption or captions.render(template, product.attributes)
         entries.append({**product.attributes, "id": product.id, "image_file": name, "caption": caption})
         lines.append(canonical_json({"file_name": f"images/{name}", "text": caption}) + "\n")
     (folder / "captions.json").write_text(pretty_json(entries), encoding="utf-8")
     (folder / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
     return manifest.Count(images=len(entries), captions=len({entry["caption"] for entry in entries}))
+
+
+def _manifest(
+    folder: Path, filled: _Filled, spec: DataSpec, resolution: int, source: Mapping[str, Any], notes: Sequence[str]
+) -> manifest.Manifest:
+    found = {
+        "damaged_images": len(filled.damaged),
+        "original_sizes": filled.sizes,
+        "near_duplicates": filled.groups,
+    }
+    return manifest.Manifest(
+        source={**source, **found},
+        caption_template=spec.caption_template,
+        max_images=spec.max_images,
+        resolution=resolution,
+        seed=spec.seed,
+        split_rule=manifest.rule(spec),
+        counts=filled.counts,
+        notes=(*notes, *filled.notes),
+        files=hash_files(folder),
+    )
+
+
+def _link(square: Path, place: Path) -> None:
+    """Not moved: an import that is killed now still has its squares."""
+    try:
+        os.link(square, place)
+    except OSError:  # external drives often have a file system without links
+        shutil.copyfile(square, place)
 
 
 def _write_listings(folder: Path, listings: Mapping[str, str]) -> None:
@@ -168,14 +201,13 @@ def _damaged_listing(damaged: Mapping[str, str]) -> dict[str, str]:
 
 
 def _notes(
-    damaged: Mapping[str, str], colours: Mapping[str, str], groups: Sequence[Sequence[str]], spec: DataSpec
+    damaged: Mapping[str, str], colours: Mapping[str, str], alike: Sequence[Sequence[str]], spec: DataSpec
 ) -> Iterable[str]:
     if damaged:
         yield f"{count(len(damaged), 'damaged photo')} left out (listed in {DAMAGED_LIST})"
     if rare := rare_colours(colours, spec.rare_below):
         kinds, few = count(len(rare), "colour"), count(spec.rare_below, "product")
         yield f"{kinds} with fewer than {few} stratified together: {tally(rare)}"
-    sizes = [len(group) for group in groups if len(group) > 1]
-    if sizes:
-        kinds = count(len(sizes), "group")
-        yield f"{kinds} of near-duplicate photos, {count(sum(sizes), 'photo')}, each kept in one split"
+    if alike:
+        kinds, num_photos = count(len(alike), "group"), count(sum(map(len, alike)), "photo")
+        yield f"{kinds} of near-duplicate photos, {num_photos}, each kept in one split"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shoes.dataset import import_catalogue
+from shoes.dataset import import_data_set
 from shoes.spec import DataSpec
 
 COLUMNS = "id,gender,masterCategory,subCategory,articleType,baseColour,season,year,usage,productDisplayName"
@@ -67,7 +67,7 @@ def spec() -> DataSpec:
 @pytest.fixture
 def data_set(make_catalogue: Callable[..., Path], tmp_path: Path, spec: DataSpec) -> Path:
     """A whole data set of 40 made-up products at 32 px."""
-    import_catalogue(make_catalogue(), tmp_path / "data" / "set", spec, resolution=32)
+    import_data_set(make_catalogue(), tmp_path / "data" / "set", spec, resolution=32)
     return tmp_path / "data" / "set"
 
 

@@ -1,5 +1,6 @@
 """Damage of every kind gives DataError, or a data set without what was damaged: never a traceback."""
 
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from shoes.dataset import import_catalogue, load_split, verify
+from shoes.dataset import Record, import_data_set, load_split, verify
 from shoes.errors import DataError
 from shoes.spec import DataSpec
 
@@ -67,7 +68,7 @@ def test_damaged_photos_never_stop_an_import(
         photo = source / "images" / f"{number}.{suffix}"
         draw(int(number)).save(photo, exif=exif, **({} if suffix in ("gif", "bmp") else options))
         photo.write_bytes(_damage(photo.read_bytes(), rng))
-    report = import_catalogue(source, tmp_path / "set", DataSpec(), resolution=24)
+    report = import_data_set(source, tmp_path / "set", DataSpec(), resolution=24)
     listing = tmp_path / "set" / "damaged_images.txt"
     damaged = len(listing.read_text().splitlines()) if listing.exists() else 0
     assert sum(s.num_images for s in report.splits) == 52 - damaged
@@ -85,7 +86,7 @@ def test_damaged_tables_give_an_error_or_the_rows_that_are_whole(
     content = (source / "styles.csv").read_bytes()
     whole = {line.split(",")[0] for line in content.decode().splitlines()}
     (source / "styles.csv").write_bytes(_damage(content, rng))
-    error = _error_of(lambda: import_catalogue(source, tmp_path / "set", DataSpec(), resolution=16))
+    error = _error_of(lambda: import_data_set(source, tmp_path / "set", DataSpec(), resolution=16))
     if error:
         assert all(problem.fix for problem in error.problems)
         assert not (tmp_path / "set").exists()
@@ -94,6 +95,68 @@ def test_damaged_tables_give_an_error_or_the_rows_that_are_whole(
         for record in load_split(tmp_path / "set" / split):
             assert record.attributes["id"] in whole
             assert record.image.stem == record.attributes["id"]
+
+
+def _caption(number: int) -> str:
+    return f"caption of shoe {number}"
+
+
+def _captioned(source: Path, layout: str) -> list[Path]:
+    """Say what 20 photos show; the files that say it."""
+    numbers = range(20)
+    table = source / layout
+    if layout == "captions.json":
+        table.write_text(json.dumps([{"image_file": f"{n}.png", "caption": _caption(n)} for n in numbers]))
+    elif layout == "object/captions.json":
+        table = source / "captions.json"
+        table.write_text(json.dumps({f"{n}.png": _caption(n) for n in numbers}, indent=1))
+    elif layout == "metadata.jsonl":
+        table.write_text("".join(json.dumps({"file_name": f"{n}.png", "text": _caption(n)}) + "\n" for n in numbers))
+    elif layout == "metadata.csv":
+        table.write_text("file_name,text\n" + "".join(f"{n}.png,{_caption(n)}\n" for n in numbers))
+    else:
+        for n in numbers:
+            (source / f"{n}.txt").write_text(_caption(n))
+        return [source / f"{n}.txt" for n in numbers]
+    return [table]
+
+
+@pytest.mark.parametrize("layout", ["captions.json", "object/captions.json", "metadata.jsonl", "metadata.csv", ".txt"])
+def test_damaged_captions_give_an_error_or_the_captions_that_are_whole(layout: str, draw: Draw, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    for number in range(20):
+        draw(number).save(whole / f"{number}.png")
+    for seed in range(30):
+        rng = random.Random(f"{layout}{seed}")
+        source = tmp_path / f"source-{seed}"
+        shutil.copytree(whole, source)
+        files = _captioned(source, layout)
+        for file in files if len(files) == 1 else rng.sample(files, 6):
+            file.write_bytes(_damage(file.read_bytes(), rng))
+        target = tmp_path / f"set-{seed}"
+        error = _error_of(lambda: import_data_set(source, target, DataSpec(), resolution=16))  # noqa: B023
+        if error:
+            assert all(problem.fix for problem in error.problems)
+            assert not target.exists()
+            continue
+        verify(target)
+        for split in ("train", "val", "test"):
+            for record in load_split(target / split):
+                _require_said(record, files, layout)
+
+
+def _require_said(record: Record, files: list[Path], layout: str) -> None:
+    """The damaged file itself gives this caption to this photo: nothing is mixed up, and nothing invented."""
+    name = record.image.stem
+    if layout == ".txt":
+        assert record.caption == " ".join((files[int(name)]).read_text(encoding="utf-8-sig").split())
+        return
+    text = files[0].read_text(encoding="utf-8-sig")
+    pieces = text.split("\n") if layout in ("metadata.jsonl", "metadata.csv") else [text]
+    said = [" ".join(piece.split()) for piece in pieces if f"{name}.png" in piece]
+    # bytes that became an escape in JSON, or a doubled quotation mark in CSV, are written in another way
+    assert any(record.caption in piece for piece in said) or "\\" in text or '""' in text
 
 
 @pytest.mark.parametrize("name", ["captions.json", "metadata.jsonl", "images", "manifest.json"])

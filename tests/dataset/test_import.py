@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from shoes.dataset import Product, import_catalogue, load_split, verify, write_data_set
+from shoes.dataset import Product, import_data_set, load_split, verify, write_data_set
 from shoes.errors import DataError
 from shoes.spec import DataSpec
 from shoes.storage import damage, sha256
@@ -22,7 +22,7 @@ SPLITS = ("train", "val", "test")
 
 def test_the_layout_is_that_of_the_contract(make_catalogue: Make, tmp_path: Path, spec: DataSpec) -> None:
     target = tmp_path / "data" / "set"
-    report = import_catalogue(make_catalogue(), target, spec, resolution=32)
+    report = import_data_set(make_catalogue(), target, spec, resolution=32)
     assert {p.name for p in target.iterdir()} == {*SPLITS, "manifest.json"}
     assert [s.num_images for s in report.splits] == [28, 6, 6]
     assert report.path == target.resolve()
@@ -60,9 +60,9 @@ def test_a_second_import_is_equal_byte_for_byte(
     (other / "styles.csv").write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
     for photo in sorted((source / "images").iterdir(), reverse=True):
         shutil.copy(photo, other / "images" / photo.name)
-    import_catalogue(source, tmp_path / "a", spec, resolution=32)
-    import_catalogue(source, tmp_path / "b", spec, resolution=32)
-    import_catalogue(other, tmp_path / "c", spec, resolution=32)
+    import_data_set(source, tmp_path / "a", spec, resolution=32)
+    import_data_set(source, tmp_path / "b", spec, resolution=32)
+    import_data_set(other, tmp_path / "c", spec, resolution=32)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     different = contents(tmp_path / "c")
     assert json.loads(different.pop("manifest.json"))["source"].pop("styles_sha256") == sha256(other / "styles.csv")
@@ -72,7 +72,7 @@ def test_a_second_import_is_equal_byte_for_byte(
 def test_another_seed_is_another_split(make_catalogue: Make, tmp_path: Path) -> None:
     source = make_catalogue()
     for seed in (1, 2):
-        import_catalogue(source, tmp_path / str(seed), DataSpec(seed=seed), resolution=32)
+        import_data_set(source, tmp_path / str(seed), DataSpec(seed=seed), resolution=32)
     one, two = ({r.image.name for r in load_split(tmp_path / s / "val")} for s in ("1", "2"))
     assert one != two
 
@@ -91,7 +91,7 @@ def test_broken_lines_are_recovered_or_listed(make_catalogue: Make, row: Callabl
     source = make_catalogue(lines=lines)
     for number in (900, 901, 904):
         shutil.copy(source / "images" / "100.jpg", source / "images" / f"{number}.jpg")
-    report = import_catalogue(source, tmp_path / "set", DataSpec(), resolution=32)
+    report = import_data_set(source, tmp_path / "set", DataSpec(), resolution=32)
     records = {r.attributes["id"]: r for s in SPLITS for r in load_split(tmp_path / "set" / s)}
     assert records["900"].attributes["name"] == "A Shoe, Limited Edition, 2 Pack"
     assert records["901"].attributes["name"] == 'Nike 3.5" Shoe'
@@ -112,7 +112,7 @@ def test_missing_and_damaged_photos_are_counted_and_listed(make_catalogue: Make,
     (images / "104.jpg").write_text("<html>404</html>")
     (images / "._105.jpg").write_bytes(b"resource fork")
     (images / ".DS_Store").write_bytes(b"finder")
-    report = import_catalogue(source, tmp_path / "set", DataSpec(), resolution=32)
+    report = import_data_set(source, tmp_path / "set", DataSpec(), resolution=32)
     assert sum(s.num_images for s in report.splits) == 36
     assert "1 row without a photo (listed in missing_images.txt)" in report.notes
     assert "3 damaged photos left out (listed in damaged_images.txt)" in report.notes
@@ -130,9 +130,9 @@ def test_filters_take_columns_by_either_name(make_catalogue: Make, row: Callable
     source = make_catalogue(lines=(row("900", "Black", article="Heels"),))
     shutil.copy(source / "images" / "100.jpg", source / "images" / "900.jpg")
     for name in ("articleType", "article_type"):
-        report = import_catalogue(source, tmp_path / name, DataSpec(filters={name: "casual shoes"}), resolution=32)
+        report = import_data_set(source, tmp_path / name, DataSpec(filters={name: "casual shoes"}), resolution=32)
         assert sum(s.num_images for s in report.splits) == 40
-    everything = import_catalogue(source, tmp_path / "all", DataSpec(filters={}), resolution=32)
+    everything = import_data_set(source, tmp_path / "all", DataSpec(filters={}), resolution=32)
     assert sum(s.num_images for s in everything.splits) == 41
 
 
@@ -142,7 +142,7 @@ def test_near_duplicates_stay_together(make_catalogue: Make, row: Callable[..., 
     for n, twin in enumerate(twins):
         with Image.open(source / "images" / f"{100 + n}.jpg") as photo:
             photo.save(source / "images" / f"{twin}.jpg", quality=60)
-    report = import_catalogue(source, tmp_path / "set", DataSpec(), resolution=32)
+    report = import_data_set(source, tmp_path / "set", DataSpec(), resolution=32)
     split_of = {r.attributes["id"]: s for s in SPLITS for r in load_split(tmp_path / "set" / s)}
     assert len(split_of) == 52
     assert all(split_of[str(100 + n)] == split_of[twin] for n, twin in enumerate(twins))
@@ -154,7 +154,7 @@ def test_max_images_is_met_though_photos_are_damaged(make_catalogue: Make, tmp_p
     for number in range(100, 112):
         (source / "images" / f"{number}.jpg").write_bytes(b"damaged")
     told: list[tuple[int, int]] = []
-    report = import_catalogue(
+    report = import_data_set(
         source,
         tmp_path / "set",
         DataSpec(max_images=20),
@@ -201,8 +201,8 @@ def _empty_table(source: Path) -> None:
     ("spoil", "num_problems", "words"),
     [
         (shutil.rmtree, 1, "is no folder"),
-        (_no_styles, 1, "styles.csv"),
-        (_nothing, 2, "images"),
+        (_no_styles, 1, "neither styles.csv nor captions"),
+        (_nothing, 1, "holds no photos; it holds nothing"),
         (_no_photos, 1, "no photo of the 40 products"),
         (_all_damaged, 41, "0 usable photos of 40 products"),
         (_other_table, 1, "no column gender, baseColour, season"),
@@ -216,7 +216,7 @@ def test_a_bad_source_gives_one_error_and_leaves_nothing(
     source = make_catalogue()
     spoil(source)
     with pytest.raises(DataError, match=words) as caught:
-        import_catalogue(source, tmp_path / "out" / "set", DataSpec(), resolution=32)
+        import_data_set(source, tmp_path / "out" / "set", DataSpec(), resolution=32)
     assert len(caught.value.problems) == num_problems
     assert all(problem.fix for problem in caught.value.problems)
     assert not list(tmp_path.glob("out/*"))
@@ -226,10 +226,10 @@ def test_a_bad_source_gives_one_error_and_leaves_nothing(
 def test_bad_filters_name_the_columns_and_the_values(make_catalogue: Make, tmp_path: Path) -> None:
     source = make_catalogue()
     with pytest.raises(DataError, match="productDisplayName") as caught:
-        import_catalogue(source, tmp_path / "o", DataSpec(filters={"brand": "x", "size": "9"}), resolution=32)
+        import_data_set(source, tmp_path / "o", DataSpec(filters={"brand": "x", "size": "9"}), resolution=32)
     assert len(caught.value.problems) == 2
     with pytest.raises(DataError, match=r"Casual Shoes \(40\)"):
-        import_catalogue(source, tmp_path / "o", DataSpec(filters={"articleType": "Boots"}), resolution=32)
+        import_data_set(source, tmp_path / "o", DataSpec(filters={"articleType": "Boots"}), resolution=32)
     assert not (tmp_path / "o").exists()
 
 
@@ -243,32 +243,15 @@ def test_only_a_data_set_is_ever_replaced(
     for target in (photos, source, tmp_path, source / "styles.csv"):
         before = contents(tmp_path)
         with pytest.raises(DataError, match="--out"):
-            import_catalogue(source, target, spec, resolution=32)
+            import_data_set(source, target, spec, resolution=32)
         assert contents(tmp_path) == before
     inside = data_set / "downloaded"
     shutil.copytree(source, inside)
-    with pytest.raises(DataError, match="holds the catalogue itself"):
-        import_catalogue(inside, data_set, spec, resolution=32)
+    with pytest.raises(DataError, match="holds the source itself"):
+        import_data_set(inside, data_set, spec, resolution=32)
     assert inside.is_dir()
-    import_catalogue(source, data_set, spec, resolution=32)
+    import_data_set(source, data_set, spec, resolution=32)
     assert all(int(r.attributes["id"]) >= 500 for r in load_split(data_set / "train"))
-
-
-def test_nothing_half_written_stays_when_the_import_is_interrupted(
-    make_catalogue: Make, data_set: Path, tmp_path: Path, spec: DataSpec, contents: Contents
-) -> None:
-    source = make_catalogue(name="other", first=500)
-    before = contents(data_set)
-
-    def interrupt(done: int, total: int) -> None:
-        if done == 3:
-            raise KeyboardInterrupt
-
-    for target in (data_set, data_set.parent / "new"):
-        with pytest.raises(KeyboardInterrupt):
-            import_catalogue(source, target, spec, resolution=32, on_progress=interrupt)
-    assert contents(data_set) == before
-    assert [p.name for p in data_set.parent.iterdir()] == ["set"]
 
 
 def test_products_in_memory_make_the_same_layout(draw: Draw, tmp_path: Path, spec: DataSpec) -> None:

@@ -1,12 +1,14 @@
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
-from shoes.dataset.photos import DAMAGE, background, quiet_pillow, read_photo, square
+from shoes.dataset.photos import DAMAGE, background, decode_photo, quiet_pillow, read_photo, reason, square
 
 Draw = Callable[..., Image.Image]
 
@@ -98,3 +100,108 @@ def test_bombs_and_specks_are_damage(size: tuple[int, int], tmp_path: Path) -> N
 
 def test_a_very_long_photo_keeps_a_line_of_pixels() -> None:
     assert square(Image.new("RGB", (4000, 16)), 32).size == (32, 32)
+
+
+def _two_pictures(path: Path, **options: object) -> None:
+    """An animation: red, then blue."""
+    frames = [Image.new("RGB", (48, 32), colour) for colour in ("#ff0000", "#0000ff")]
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tiff", "a.avif", "a.mpo"])
+def test_of_an_animation_the_first_picture_counts(name: str, tmp_path: Path) -> None:
+    options = {"a.webp": {"lossless": True}, "a.gif": {"duration": 100}}.get(name, {})
+    _two_pictures(tmp_path / name, **options)
+    with Image.open(tmp_path / name) as image:
+        assert getattr(image, "n_frames", 1) == 2
+    red, green, blue = square(read_photo(tmp_path / name), 32).getpixel((16, 16))
+    assert red > 245
+    assert max(green, blue) < 12
+
+
+def test_a_cmyk_jpeg_of_a_press_is_not_shown_inverted(tmp_path: Path) -> None:
+    """Photoshop's way, which Pillow writes as well: all four inks inverted, with Adobe's marker."""
+    rgb = Image.new("RGB", (48, 48), (250, 250, 250))
+    rgb.paste((200, 30, 30), (8, 8, 40, 40))
+    rgb.convert("CMYK").save(tmp_path / "a.jpg", quality=98)
+    content = (tmp_path / "a.jpg").read_bytes()
+    assert b"Adobe" in content
+    fitted = square(read_photo(tmp_path / "a.jpg"), 48)
+    for place, colour in (((2, 2), (250, 250, 250)), ((24, 24), (200, 30, 30))):
+        assert all(abs(a - b) < 12 for a, b in zip(fitted.getpixel(place), colour, strict=True))
+
+
+def test_sixteen_bits_of_colour_and_transparency_are_scaled(tmp_path: Path) -> None:
+    header = b"\x89PNG\r\n\x1a\n"
+    rows = b"".join(b"\0" + struct.pack(">4H", 65535, 0, 32768, 65535) * 32 for _ in range(32))
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 32, 32, 16, 6, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    (tmp_path / "a.png").write_bytes(header + body)
+    assert square(read_photo(tmp_path / "a.png"), 32).getpixel((5, 5)) == (255, 0, 128)
+
+
+def _swapped_profile() -> bytes:
+    """sRGB with its red and green primaries exchanged: what it calls red is green."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    places = {bytes(profile[n : n + 4]): n for n in range(132, 132 + 12 * profile[131], 12)}
+    red, green = places[b"rXYZ"], places[b"gXYZ"]
+    profile[red : red + 4], profile[green : green + 4] = b"gXYZ", b"rXYZ"
+    return bytes(profile).replace(b"s\0R\0G\0B", b"o\0t\0h\0e")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_are_those_that_the_profile_means(mode: str, tmp_path: Path) -> None:
+    photo = Image.new("RGB", (32, 32), (255, 0, 0)).convert(mode)
+    photo.save(tmp_path / "a.png", icc_profile=_swapped_profile())
+    red, green, blue = square(read_photo(tmp_path / "a.png"), 32).getpixel((5, 5))
+    assert green > 240
+    assert max(red, blue) < 60
+
+
+def test_the_profile_survives_being_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (32, 32), (255, 0, 0)).save(tmp_path / "a.png", icc_profile=_swapped_profile(), exif=exif)
+    assert square(read_photo(tmp_path / "a.png"), 32).getpixel((5, 5))[1] > 240
+
+
+@pytest.mark.parametrize("profile", [b"", b"nonsense", _swapped_profile()[:200], _swapped_profile()[:-300]])
+def test_a_damaged_profile_is_left_aside(profile: bytes, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), (200, 10, 10)).save(tmp_path / "a.png", icc_profile=profile)
+    assert square(read_photo(tmp_path / "a.png"), 32).getpixel((5, 5)) == (200, 10, 10)
+
+
+def test_a_profile_for_another_kind_of_photo_is_left_aside(tmp_path: Path) -> None:
+    Image.new("L", (32, 32), 90).save(tmp_path / "a.png", icc_profile=_swapped_profile())
+    assert square(read_photo(tmp_path / "a.png"), 32).getpixel((5, 5)) == (90, 90, 90)
+
+
+def test_srgb_photos_are_not_touched(tmp_path: Path, draw: Draw) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    draw(1, (64, 64)).save(tmp_path / "a.png", icc_profile=profile)
+    assert np.array_equal(np.asarray(square(read_photo(tmp_path / "a.png"), 64)), np.asarray(draw(1, (64, 64))))
+
+
+def test_bytes_are_decoded_as_files_are(tmp_path: Path, draw: Draw) -> None:
+    draw(1).save(tmp_path / "a.jpg")
+    assert decode_photo((tmp_path / "a.jpg").read_bytes()) == read_photo(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.tiff", "a.bmp", "a.avif"])
+def test_a_photo_that_was_cut_off_is_damage(name: str, tmp_path: Path, draw: Draw) -> None:
+    draw(1, (200, 200)).save(tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with quiet_pillow(), pytest.raises(DAMAGE):
+        square(read_photo(tmp_path / name), 64)
+
+
+def test_what_is_no_photo_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("<html>404</html>")
+    with pytest.raises(DAMAGE) as caught:
+        read_photo(tmp_path / "a.jpg")
+    assert reason(caught.value) == "is no photo in a known format, or its beginning is damaged"

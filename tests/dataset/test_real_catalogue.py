@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shoes.dataset import import_catalogue, load_split, verify
+from shoes.dataset import import_data_set, load_split, verify
 from shoes.dataset.groups import MAX_DISTANCE, Look, look
 from shoes.reports import DataReport
 from shoes.spec import DataSpec
@@ -21,7 +21,7 @@ SPLITS = ("train", "val", "test")
 @pytest.fixture(scope="module")
 def imported(real_catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> DataReport:
     target = tmp_path_factory.mktemp("real") / "casual_shoes"
-    return import_catalogue(real_catalogue, target, DataSpec(), resolution=64)
+    return import_data_set(real_catalogue, target, DataSpec(), resolution=64)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,9 @@ def test_the_counts_are_those_of_the_catalogue(imported: DataReport, entries: di
     assert len((imported.path / "missing_images.txt").read_text().splitlines()) == 2149
     source = json.loads((imported.path / "manifest.json").read_text())["source"]
     assert (source["products"], source["products_that_pass"]) == (44_349, 2_749)
+    assert source["kind"] == "catalogue"
+    assert source["original_sizes"] == {"224 × 224": 600}
+    assert source["near_duplicates"] == [["13382", "13388"], ["19352", "19353"]]
     assert len({entry["caption"] for split in entries.values() for entry in split}) == 111
 
 
@@ -80,13 +83,13 @@ def _alike(one: Look, two: Look) -> bool:
 
 
 def test_a_second_import_is_equal_byte_for_byte(imported: DataReport, real_catalogue: Path, tmp_path: Path) -> None:
-    again = import_catalogue(real_catalogue, tmp_path / "again", DataSpec(), resolution=64)
+    again = import_data_set(real_catalogue, tmp_path / "again", DataSpec(), resolution=64)
     assert again.fingerprint == imported.fingerprint == verify(again.path, resolution=64).fingerprint
     assert hash_files(again.path) == hash_files(imported.path)
 
 
 def test_a_subset_keeps_the_shares(real_catalogue: Path, tmp_path: Path) -> None:
-    report = import_catalogue(real_catalogue, tmp_path / "set", DataSpec(max_images=100), resolution=64)
+    report = import_data_set(real_catalogue, tmp_path / "set", DataSpec(max_images=100), resolution=64)
     assert [s.num_images for s in report.splits] == [70, 15, 15]
     colours = Counter(r.attributes["colour"] for s in SPLITS for r in load_split(report.path / s))
     assert abs(colours["Black"] - 29) <= 1

@@ -1,0 +1,17 @@
+"""Where descriptions of data sets are kept. Light: what makes them loads when used."""
+
+from pathlib import Path
+
+
+def write_description(data_set: Path, descriptions: Path) -> Path:
+    """The folder in `descriptions` that describes a verified data set, made when it is not there yet.
+
+    Raises:
+        DataError: it is no data set.
+    """
+    from shoes.dataset import page
+    from shoes.storage import MANIFEST, sha256
+
+    place = page.default_place(descriptions, sha256(data_set / MANIFEST))
+    page.write_page(data_set, place)
+    return place
