@@ -1,0 +1,104 @@
+"""What the night works on: the prepared data set and the model's files."""
+
+from pathlib import Path
+
+from shoes.environment.check import Finding, Situation
+from shoes.environment.models import is_here, local_folder, wanted_models
+from shoes.errors import DataError, ProblemsError
+from shoes.language import gettext as _
+from shoes.language import ngettext, number
+from shoes.model.files import check
+from shoes.reports import ModelCheck
+
+
+def data_set(situation: Situation) -> Finding:
+    """The prepared data set: images per split, and every file's bytes against the manifest."""
+    folder = situation.settings.locate(situation.recipe.data.dataset_dir)
+    is_there = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+    if situation.moment == "in the flow":
+        state = _counts_in_manifest(folder) if is_there else _("not here yet")
+        return Finding("INFO", _("{state}; prepare-data verifies every file").format(state=state))
+    return _verified_data(situation, folder) if is_there else _missing_data(situation, folder)
+
+
+def _verified_data(situation: Situation, folder: Path) -> Finding:
+    from shoes import dataset
+
+    spec = situation.recipe.train
+    own = [Path(given).expanduser() for given in (spec.train_data_dir, spec.validation_data_dir) if given]
+    if missing := [str(split) for split in own if not split.is_dir()]:
+        fix = _("correct train.train_data_dir and train.validation_data_dir, or leave them out")
+        return Finding("ERROR", _("there is no such folder: {names}").format(names=", ".join(missing)), fix)
+    try:
+        report = dataset.verify(folder, resolution=situation.recipe.train.resolution)
+    except DataError as error:
+        fix = _("see all with `shoes data verify {folder}`, then restore the files or make the data set again")
+        return Finding("ERROR", _problems(error), fix.format(folder=folder))
+    counts = ", ".join(f"{split.name} {number(split.num_images, 0)}" for split in report.splits)
+    detail = _("{counts} images of {side} px, every file verified\n{folder}")
+    return Finding("OK", detail.format(counts=counts, side=report.resolution, folder=folder))
+
+
+def _missing_data(situation: Situation, folder: Path) -> Finding:
+    source = situation.recipe.data.source
+    if source is None:
+        detail = _("there is no data set at {folder}, and the recipe names no source to make it from")
+        fix = _("make it from a downloaded catalogue: `shoes data import SOURCE` with the same --recipe")
+        return Finding("ERROR", detail.format(folder=folder), fix)
+    detail = _("not here yet: made from {source} by `shoes data import`, or by the first run")
+    return Finding("INFO", detail.format(source=source))
+
+
+def _counts_in_manifest(folder: Path) -> str:
+    from shoes.dataset.manifest import read_manifest
+
+    try:
+        counts = read_manifest(folder).counts
+    except DataError as error:
+        return _problems(error)
+    return ", ".join(f"{name} {number(count.images, 0)}" for name, count in counts.items())
+
+
+def model_files(situation: Situation) -> Finding:
+    """The base model and the CLIP that scores it: every file's SHA-256."""
+    wanted = wanted_models(situation.recipe)
+    away = [model.name for model in wanted if not is_here(model, situation.settings)]
+    if situation.moment == "in the flow":
+        state = _("not here yet: {names}").format(names=", ".join(away)) if away else _("here")
+        return Finding("INFO", _("{state}; fetch-model verifies every file").format(state=state))
+    if missing := _missing_folders(situation):
+        fix = _("correct the path, or name a model on the Hub such as owner/name")
+        return Finding("ERROR", _("there is no such folder: {names}").format(names=", ".join(missing)), fix)
+    found = [check(model, situation.settings) for model in wanted]
+    lines = [_model_line(one) for one in found]
+    if any(one.path is not None and one.problems for one in found):
+        fix = _("see all with `shoes model verify`; `shoes model fetch` mends what was downloaded")
+        return Finding("ERROR", "\n".join(lines), fix)
+    return Finding("INFO" if away else "OK", "\n".join(lines))
+
+
+def _missing_folders(situation: Situation) -> list[str]:
+    folders = [local_folder(model, situation.settings) for model in wanted_models(situation.recipe)]
+    return [str(folder) for folder in folders if folder is not None and not folder.is_dir()]
+
+
+def _model_line(found: ModelCheck) -> str:
+    if found.path is None:
+        text = _("{name} is not here yet: downloaded by `shoes model fetch`, or by the first run")
+        return text.format(name=found.name)
+    if found.problems:
+        wrong = [file.path for file in found.files if file.status != "OK"] or [""]
+        count = len(found.problems)
+        text = ngettext("{name}: {count} problem: {where}", "{name}: {count} problems, the first: {where}", count)
+        return text.format(name=found.name, count=count, where=found.path / wrong[0])
+    size = number(sum(file.num_bytes for file in found.files) / 1e6, 0)
+    count = len(found.files)
+    text = ngettext("{name}: {count} file, {size} MB, verified", "{name}: {count} files, {size} MB, verified", count)
+    return text.format(name=found.name, count=count, size=size)
+
+
+def _problems(error: ProblemsError) -> str:
+    """How many things are wrong, and the first file; the library's own words would be English."""
+    count = len(error.problems)
+    text = ngettext("{count} problem: {where}", "{count} problems, the first: {where}", count)
+    return text.format(count=count, where=error.problems[0].where)

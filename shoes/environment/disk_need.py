@@ -1,0 +1,147 @@
+"""What a recipe writes: each part in bytes, computed from the recipe and the model's geometry.
+
+Upper estimates: photos and drawings are counted as PNG files of half their raw size, where product photos on a
+plain background take a quarter.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shoes.language import mark
+from shoes.spec import Recipe
+
+PNG_SHARE = 0.5
+FLOAT_BYTES = 4
+ADAPTER_FORMATS = 3
+"""diffusers', PEFT's and kohya's."""
+SAMPLES_PER_VALIDATION = 4
+DATABASES_BYTES = 200 * 1024**2
+"""MLflow's and Prefect's databases, journals and logs of a long night, generously."""
+SD15_BYTES = {"fp16": 2_134_000_000, None: 4_266_000_000}
+"""The 13 files of Stable Diffusion 1.5 by variant."""
+CLIP_BYTES = 610_000_000
+"""openai/clip-vit-base-patch32: weights, tokenizer and configs."""
+UNKNOWN_PHOTOS = 3000
+"""Photos of a data set that is not made yet: a little more than the catalogue has casual shoes."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What decides the size of caches and adapters."""
+
+    latent_channels: int
+    downscale: int
+    """Pixels per latent, along one side."""
+    text_tokens: int
+    text_width: int
+    adapter_parameters: int
+    """Trainable parameters of an adapter of rank 1."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """How many photos the stages see, and what is known of them."""
+
+    train: int
+    val: int
+    test: int
+    captions: int
+    """Different ones, summed over the splits."""
+    are_here: bool
+    """The data set is made already."""
+
+    @property
+    def total(self) -> int:
+        """All photos."""
+        return self.train + self.val + self.test
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that is written."""
+
+    name: str
+    """English; marked for translation."""
+    num_bytes: int
+
+
+def sd15_geometry(targets: Sequence[str]) -> Geometry:
+    """Stable Diffusion 1.5, for a model that is not here yet. All its layers together have five times the parameters
+    of its attention, which is what other targets are taken for.
+    """
+    attention = {"to_q", "to_k", "to_v", "to_out.0"}
+    parameters = 199_296 * (1 if set(targets) <= attention else 5)
+    return Geometry(4, 8, 77, 768, parameters)
+
+
+def geometry_of(folder: Path, targets: Sequence[str]) -> Geometry:
+    """Geometry of a model in diffusers' format, from its configs and the header of its UNet's weights."""
+    vae, text = (_read_json(folder / part / "config.json") for part in ("vae", "text_encoder"))
+    weights = sorted((folder / "unet").glob("*.safetensors"))[0]
+    return Geometry(
+        latent_channels=vae["latent_channels"],
+        downscale=2 ** (len(vae["block_out_channels"]) - 1),
+        text_tokens=text["max_position_embeddings"],
+        text_width=text["hidden_size"],
+        adapter_parameters=rank_one_parameters(read_shapes(weights), targets),
+    )
+
+
+def rank_one_parameters(shapes: Mapping[str, Sequence[int]], targets: Sequence[str]) -> int:
+    """Parameters of a LoRA of rank 1: inputs (with the kernel) + outputs of every layer that a target names."""
+    ends = tuple(f".{target}.weight" for target in targets)
+    return sum(math.prod(shape[1:]) + shape[0] for name, shape in shapes.items() if f".{name}".endswith(ends))
+
+
+def read_shapes(weights: Path) -> dict[str, list[int]]:
+    """Shapes of a safetensors file's tensors: its first 8 bytes are the length of the JSON header that follows."""
+    with weights.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+
+
+def disk_need(recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes: int) -> tuple[Part, ...]:
+    """Every part of what a night writes that is not here yet."""
+    spec, picture = recipe.train, int(recipe.train.resolution**2 * 3 * PNG_SHARE)
+    latent = 2 * geometry.latent_channels * (spec.resolution // geometry.downscale) ** 2 * FLOAT_BYTES
+    caption = geometry.text_tokens * geometry.text_width * FLOAT_BYTES
+    adapter = geometry.adapter_parameters * spec.rank * FLOAT_BYTES
+    validations = spec.max_train_steps // spec.validation_steps + 2
+    # one more than the limit: a new checkpoint is whole before the oldest goes; weights and two moments each
+    checkpoints = (spec.checkpoints_total_limit + 1) * 3 * adapter
+    # every candidate, the chosen one, its copy in MLflow, and the registered model's
+    exports = (spec.max_train_steps // spec.save_steps + 4) * ADAPTER_FORMATS * adapter
+    samples = validations * SAMPLES_PER_VALIDATION * 2 * picture  # in the run's folder and in MLflow
+    parts = (
+        Part(mark("model download"), download_bytes),
+        Part(mark("data set"), 0 if photos.are_here else photos.total * picture),
+        Part(mark("latent cache"), (photos.train + photos.val) * latent + photos.captions * caption),
+        Part(mark("checkpoints"), checkpoints),
+        Part(mark("candidates"), exports),
+        Part(mark("drawn pictures"), _num_drawings(recipe, photos) * picture + samples),
+        Part(mark("databases and logs"), DATABASES_BYTES),
+    )
+    return tuple(part for part in parts if part.num_bytes)
+
+
+def _num_drawings(recipe: Recipe, photos: Photos) -> int:
+    """Base, adapter and champion draw the same captions."""
+    captions = photos.test if recipe.eval.num_images is None else min(recipe.eval.num_images, photos.test)
+    return 3 * captions * recipe.eval.images_per_caption
+
+
+def expected_photos(recipe: Recipe) -> Photos:
+    """Photos of a data set that is not made yet."""
+    total = recipe.data.max_images or UNKNOWN_PHOTOS
+    val, test = (round(total * share) for share in (recipe.data.val_fraction, recipe.data.test_fraction))
+    # captions of a template repeat: the real catalogue has 111 different ones for 600 photos
+    return Photos(total - val - test, val, test, captions=total // 4, are_here=False)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found

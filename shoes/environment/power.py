@@ -1,0 +1,65 @@
+"""Power and sleep settings of macOS, as `pmset` prints them."""
+
+import re
+from dataclasses import dataclass
+
+from shoes.environment.check import Finding
+from shoes.language import gettext as _
+from shoes.language import ngettext
+
+
+@dataclass(frozen=True)
+class Power:
+    """What decides whether a Mac is still computing in the morning."""
+
+    sleep_minutes: int
+    """Idle minutes until the system sleeps; 0 is never."""
+    kept_awake_by: str
+    """Programs that hold sleep off now, such as caffeinate; powerd only means that the display is on."""
+    is_low_power: bool
+    """Low power mode slows the GPU down."""
+    on_battery: bool
+
+
+def parse_pmset(settings: str, source: str) -> Power:
+    """The settings in use.
+
+    Args:
+        settings: what `pmset -g` prints.
+        source: what `pmset -g batt` prints.
+    """
+    values = dict(re.findall(r"^\s+(\w+)\s+(\d+)", settings, re.MULTILINE))
+    holders = re.search(r"^\s+sleep\s+\d+\s+\(sleep prevented by ([^)]*)\)", settings, re.MULTILINE)
+    names = [name.strip() for name in holders[1].split(",")] if holders else []
+    return Power(
+        sleep_minutes=0 if values.get("SleepDisabled") == "1" else int(values.get("sleep", 0)),
+        kept_awake_by=", ".join(name for name in names if name != "powerd"),
+        is_low_power=values.get("lowpowermode") == "1",
+        on_battery="'Battery Power'" in source,
+    )
+
+
+def power_finding(power: Power) -> Finding:
+    """The line of the report."""
+    faults, fixes = [], []
+    if power.on_battery:
+        faults.append(_("it runs on battery"))
+        fixes.append(_("connect the charger"))
+    if power.is_low_power:
+        faults.append(_("low power mode is on, which slows the GPU down"))
+        fixes.append(_("turn it off: sudo pmset -a lowpowermode 0"))
+    if power.sleep_minutes and not power.kept_awake_by:
+        faults.append(_sleeps(power.sleep_minutes))
+        fixes.append(_("start the night with `caffeinate -is shoes run`"))
+    if faults:
+        return Finding("WARN", "; ".join(faults), "; ".join(fixes))
+    if power.kept_awake_by:
+        return Finding("OK", _("kept awake by {programs}").format(programs=power.kept_awake_by))
+    return Finding("OK", _("the system does not sleep by itself"))
+
+
+def _sleeps(minutes: int) -> str:
+    text = ngettext(
+        "the system sleeps after {minutes} idle minute", "the system sleeps after {minutes} idle minutes", minutes
+    )
+    return text.format(minutes=minutes)
