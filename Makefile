@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-all check bench demo-assets clean
+.PHONY: setup demo test test-all check bench demo-assets translations clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,13 @@ bench: setup
 
 demo-assets: setup
 	$(BIN)/python -m demo.make --catalogue "$${CATALOGUE:?the folder with styles.csv and images/}"
+
+# The catalogue of shoes/language.py: new texts are added to shoes.po, untranslated, and shoes.mo is made of it.
+translations: setup
+	$(BIN)/pybabel --quiet extract --keywords=mark --add-location=file --sort-by-file --no-wrap --output=$(VENV)/shoes.pot shoes
+	$(BIN)/pybabel --quiet update --domain=shoes --locale=pt_BR --input-file=$(VENV)/shoes.pot --output-dir=shoes/locale \
+	  --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date --no-wrap
+	$(BIN)/pybabel --quiet compile --domain=shoes --locale=pt_BR --directory=shoes/locale
 
 clean:
 	rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache

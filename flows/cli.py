@@ -9,6 +9,8 @@ import click
 from shoes.cli.check import check
 from shoes.cli.command import Outcome, RecipeCommand, run_with_recipe
 from shoes.cli.data import data
+from shoes.cli.forecast import compare, tonight
+from shoes.cli.model import model
 from shoes.cli.training import evaluate, train
 
 if TYPE_CHECKING:
@@ -43,6 +45,27 @@ def _run(recipe: "Recipe") -> Outcome:
     return Outcome(f"\n{report.text}", report.model_dump(mode="json"))
 
 
+@main.command(cls=RecipeCommand)
+@click.option(
+    "--compare", "choices", is_flag=True, help="Measure every choice side by side; keep the best for this machine."
+)
+@click.pass_context
+def forecast(context: click.Context, choices: bool, recipe: str, as_json: bool) -> None:
+    """Say what tonight will do: when it ends, what it takes, and whether it fits.
+
+    A few real steps, a part of a held-out pass, some images and a checkpoint are measured on this machine. Exit
+    code 1 if the night does not fit into its window, the memory or the disk.
+    """
+    run_with_recipe(context, recipe, as_json, compare if choices else _forecast)
+
+
+def _forecast(recipe: "Recipe") -> Outcome:
+    prepare_prefect()
+    import flows.overnight  # noqa: F401 - the run's process holds it too, and its memory is part of the forecast
+
+    return tonight(recipe)
+
+
 def prepare_prefect() -> None:
     """Prefect's own files go below the data folder, and our messages into its log. Before Prefect is loaded."""
     from shoes.settings import load_settings
@@ -53,6 +76,7 @@ def prepare_prefect() -> None:
         "PREFECT_HOME": str(home),
         "PREFECT_LOCAL_STORAGE_PATH": str(home / "results"),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "shoes",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # what the forecast says outside of a flow
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         # the first start makes the database, which a slow disk or a busy machine may stretch
@@ -61,5 +85,5 @@ def prepare_prefect() -> None:
         os.environ.setdefault(name, value)
 
 
-for command in (check, data, train, evaluate):
+for command in (check, data, train, evaluate, forecast, model):
     main.add_command(command)

@@ -2,6 +2,7 @@
 
 from prefect import flow
 
+from shoes.forecast.reports import Forecast
 from shoes.reports import (
     DataReport,
     EnvironmentReport,
@@ -17,10 +18,11 @@ from tasks import stages
 
 @flow(name="overnight", flow_run_name="{recipe.name}", persist_result=True, result_serializer="json")
 def overnight(recipe: Recipe) -> NightReport:
-    """Verify, fetch, prepare, train, evaluate, promote, report."""
+    """Verify, fetch, prepare, forecast, train, evaluate, promote, report."""
     environment = stages.verify_environment(recipe)
     models = stages.fetch_model(recipe)
     data = stages.prepare_data(recipe)
+    stages.forecast(recipe, models, data)
     training = stages.train_lora(recipe, models, data)
     evaluation = stages.evaluate(recipe, models, data, training)
     promotion = stages.promote(recipe, models, data, training, evaluation)
@@ -43,6 +45,13 @@ def fetch_model(recipe: Recipe) -> ModelsReport:
 def prepare_data(recipe: Recipe) -> DataReport:
     """Have the data set here, and verify every image."""
     return stages.prepare_data(recipe)
+
+
+@flow(name="forecast", flow_run_name="{recipe.name}")
+def forecast(recipe: Recipe) -> Forecast | None:
+    """Say what tonight will do."""
+    models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
+    return stages.forecast(recipe, models, data)
 
 
 @flow(name="train-lora", flow_run_name="{recipe.name}")

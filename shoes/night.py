@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 
 from shoes import stages, verdict
+from shoes.forecast import outcome
 from shoes.reports import (
     DataReport,
     EnvironmentReport,
@@ -39,11 +40,12 @@ def report(
         StageTime(name="evaluate", seconds=evaluation.seconds),
         StageTime(name="promote", seconds=promotion.seconds),
     )
+    forecast = outcome.outcome(outcome.kept(training.run_dir), training)
     where = _where_to_look(recipe, settings, training, evaluation, promotion, run_id)
     night = NightReport(
         recipe=recipe.name,
         verdict=verdict.sentence(evaluation, promotion),
-        text=verdict.text(recipe, training, evaluation, promotion, times, where),
+        text=verdict.text(recipe, training, evaluation, promotion, times, where, forecast),
         promoted=promotion.promoted,
         run_id=run_id,
         tracking_uri=settings.tracking_uri,
@@ -51,6 +53,7 @@ def report(
         evaluation=evaluation,
         promotion=promotion,
         stages=times,
+        forecast=forecast,
         finished=datetime.now(UTC),
     )
     write_text(training.run_dir / "night.json", pretty_json(json.loads(night.model_dump_json())))

@@ -40,7 +40,9 @@ def _bar(title: str, unit: str) -> Iterator[Progress]:
         bars[0].set_postfix_str(note, refresh=False)
         bars[0].update(done - bars[0].n)
 
-    with logging_redirect_tqdm():
+    # the command line's handler is at our own logger: its lines are to stand above the bar as well
+    loggers = [logger for logger in (logging.getLogger(), logging.getLogger("shoes")) if logger.handlers]
+    with logging_redirect_tqdm(loggers=loggers):
         try:
             yield report
         finally:
@@ -82,3 +84,8 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(num_bytes: float) -> str:
+    """A size as people say it: 512 MB, 9.8 GB."""
+    return f"{num_bytes / 1024**3:.1f} GB" if num_bytes >= 1024**3 else f"{num_bytes / 1024**2:.0f} MB"

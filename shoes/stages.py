@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shoes import dataset, environment
-from shoes.errors import ConfigurationError, NotReady, Problem, ProblemsError, ShoesError, TrainingError
+from shoes.errors import ConfigurationError, Problem, ProblemsError, ShoesError, TrainingError
 from shoes.evaluation.inputs import Adapter, Arm, EvaluationInputs
-from shoes.model.files import Wanted, clip_files, diffusion_files, fetch, is_local
+from shoes.forecast import outcome
+from shoes.forecast.reports import Comparison, Forecast
+from shoes.model.architecture import target_problems
+from shoes.model.files import Wanted, check, clip_files, diffusion_files, fetch, is_local, repair
 from shoes.progress import progress
 from shoes.publishing import promotion
 from shoes.reports import (
     DataReport,
     EnvironmentReport,
     EvaluationReport,
+    ModelCheck,
     ModelsReport,
     PromotionReport,
     TrainReport,
@@ -27,7 +31,7 @@ from shoes.settings import load_settings
 from shoes.spec import Recipe
 from shoes.tracking import recording
 from shoes.tracking.journal import Journal
-from shoes.tracking.mirror import Mirror, mirrored
+from shoes.tracking.mirror import Mirror, connect, mirrored
 from shoes.tracking.registry import Candidate, Registry
 from shoes.training.run import Job, finished, make_job, only_one
 
@@ -44,7 +48,7 @@ def preflight(recipe: Recipe) -> None:
         ConfigurationError: with the problems of the device, local models and data set together.
     """
     problems: list[Problem] = []
-    for look in (_look_at_device, _look_at_models, _look_at_data):
+    for look in (_look_at_device, _look_at_inference, _look_at_models, _look_at_data):
         try:
             look(recipe)
         except ProblemsError as error:
@@ -54,37 +58,62 @@ def preflight(recipe: Recipe) -> None:
 
 
 def _look_at_device(recipe: Recipe) -> None:
-    from shoes.device import choose_device, measure
+    """What the recipe wants of the device; its memory is limited before anything is put on it."""
+    from shoes import device
 
-    choose_device(recipe.train.device, measure())
+    facts = device.measure()
+    device.limit_memory(facts)
+    device.decide(recipe.train, facts)
+
+
+def _look_at_inference(recipe: Recipe) -> None:
+    """Options for drawing that the device can't do."""
+    from shoes.device import choose_device, measure
+    from shoes.model.inference import choose_inference
+
+    try:
+        device = choose_device(recipe.train.device, measure()).value
+    except ConfigurationError:
+        return  # the device itself is the problem
+    choose_inference(recipe.inference, device, resolution=recipe.train.resolution)
 
 
 def _look_at_models(recipe: Recipe) -> None:
     """Models that are folders here; those on the Hub are fetched later."""
     settings = load_settings()
-    for wanted in _wanted_models(recipe):
-        if is_local(wanted, settings):
-            fetch(wanted, settings)
+    base, clip = _wanted_models(recipe)
+    if is_local(base, settings):
+        _require_targets(recipe, fetch(base, settings).path)
+    if is_local(clip, settings):
+        fetch(clip, settings)
+
+
+def _require_targets(recipe: Recipe, model: Path) -> None:
+    """The layers that are to get an adapter are in the model."""
+    if problems := target_problems(model, recipe.train.lora_target_modules):
+        raise ConfigurationError(problems)
 
 
 def _look_at_data(recipe: Recipe) -> None:
     """The data set if it is there, else the source that it is to be imported from."""
     folder = load_settings().locate(recipe.data.dataset_dir)
     if recipe.data.source and not folder.exists():
-        dataset.require_source(Path(recipe.data.source).expanduser().absolute())
+        dataset.require_source(recipe.data.source)
     else:
         dataset.verify(folder, resolution=recipe.train.resolution)
 
 
 def verify_environment(recipe: Recipe) -> EnvironmentReport:
-    """Check this machine.
+    """Check this machine, and keep the report beside the data for the run's environment.json.
 
-    Raises:
-        NotReady: critical checks failed; the error holds all of them.
+    Whether it is good enough is for `environment.require_ready` to say.
     """
-    report = environment.verify(recipe, load_settings())
-    if not report.ready:
-        raise NotReady([Problem(c.name, c.detail, c.fix) for c in report.checks if c.critical and c.status == "ERROR"])
+    from shoes import device
+
+    settings = load_settings()
+    device.limit_memory(device.measure())  # the checks put tensors on the device, and its limits are read only once
+    report = environment.verify(recipe, settings, "in the flow")
+    environment.keep(report, settings)
     return report
 
 
@@ -92,7 +121,24 @@ def fetch_model(recipe: Recipe) -> ModelsReport:
     """The base model and the CLIP that scores it, on this machine and verified."""
     settings = load_settings()
     base, clip = (fetch(wanted, settings) for wanted in _wanted_models(recipe))
+    _require_targets(recipe, base.path)
+    for note in (*base.notes, *clip.notes):
+        log.info("%s", note)
     return ModelsReport(base=base, clip=clip)
+
+
+def repair_model(recipe: Recipe) -> ModelsReport:
+    """As `fetch_model`; what was downloaded and is damaged is downloaded again first."""
+    settings = load_settings()
+    base, clip = (repair(wanted, settings) for wanted in _wanted_models(recipe))
+    return ModelsReport(base=base, clip=clip)
+
+
+def check_model(recipe: Recipe) -> tuple[ModelCheck, ModelCheck]:
+    """Every file of the base model and of CLIP as it is now; nothing is downloaded."""
+    settings = load_settings()
+    base, clip = (check(wanted, settings) for wanted in _wanted_models(recipe))
+    return base, clip
 
 
 def _wanted_models(recipe: Recipe) -> tuple[Wanted, Wanted]:
@@ -104,18 +150,60 @@ def _wanted_models(recipe: Recipe) -> tuple[Wanted, Wanted]:
 
 
 def prepare_data(recipe: Recipe) -> DataReport:
-    """The data set, verified; imported first when it is not there and the recipe names a source."""
+    """The data set, verified and described; imported first when it is not there and the recipe names a source."""
     settings = load_settings()
-    source = Path(recipe.data.source).expanduser().absolute() if recipe.data.source else None
-    report = dataset.prepare(
-        recipe.data,
-        settings.locate(recipe.data.dataset_dir),
-        resolution=recipe.train.resolution,
-        source=source,
-    )
+    with progress("importing", "photos") as report_progress:
+        report = dataset.prepare(
+            recipe.data,
+            settings.locate(recipe.data.dataset_dir),
+            resolution=recipe.train.resolution,
+            source=recipe.data.source,
+            downloads=settings.cache / "downloads",
+            on_progress=report_progress,
+        )
     for note in report.notes:
         log.info("%s", note)
-    return report
+    description = dataset.write_description(report.path, settings.data / "descriptions")
+    return report.model_copy(update={"description": description})
+
+
+def forecast(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast | None:
+    """What tonight will do, measured on this machine; None when the training is done already.
+
+    Raises:
+        TrainingError: nothing could be measured; the reason is in the message.
+    """
+    from shoes.forecast import text
+    from shoes.forecast.tonight import forecast as run
+
+    job = _job(recipe, models, data)
+    if finished(job) is not None:
+        return None
+    connect(load_settings().tracking_uri)  # the run will have loaded it, and its memory is in the forecast
+    with only_one(job):
+        found = run(recipe, job, models, data)
+    log.info("%s", text.sentence(found))
+    for line in found.advice:
+        log.warning("to make it fit: %s", line)
+    return found
+
+
+def announce(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast | None:
+    """The forecast at the beginning of a night. That none can be made is said, and no reason not to train."""
+    try:
+        return forecast(recipe, models, data)
+    except TrainingError as error:
+        log.warning("no forecast: %s", error)
+        return None
+
+
+def compare(recipe: Recipe, models: ModelsReport, data: DataReport) -> tuple[Comparison, Forecast]:
+    """All ways of training a recipe on this machine side by side; the best one is kept for its runs."""
+    from shoes.forecast.tonight import compare as run
+
+    job = _job(recipe, models, data)
+    with only_one(job):
+        return run(recipe, job, models, data)
 
 
 def train(
@@ -131,8 +219,12 @@ def train(
     job = _job(recipe, models, data)
     with _opened(recipe, job) as (journal, _):
         recording.describe(journal, recipe, job, links or {})
+        recording.data_set(journal, job, data)
         try:
-            return run(job, journal)
+            report = run(job, journal)
+            if found := outcome.outcome(outcome.kept(job.folder), report):
+                outcome.record(journal, found, report.step)
+            return report
         except ShoesError as error:
             recording.fail(journal, error)
             raise
@@ -227,6 +319,7 @@ def _evaluation_inputs(
         cache_dir=settings.cache,
         champion=_opponent(recipe, models, training),
         batch_size=recipe.train.eval_batch_size,
+        vae_tiling=recipe.inference.vae_tiling,
     )
 
 
@@ -253,15 +346,22 @@ def _draw_arm(recipe: Recipe, models: ModelsReport, training: TrainReport, arm: 
     from functools import partial
 
     from shoes.device import torch_dtype
+    from shoes.model.inference import admissible, choose_inference
     from shoes.model.load import load_pipeline
     from shoes.sampling import draw
 
+    # training may have gone on on another device than the recipe's choice, which preflight looked at
+    options, left_out = admissible(recipe.inference, training.device)
+    for reason in left_out:
+        log.warning("%s", reason)
     pipeline = load_pipeline(
         models.base.path,
         device=training.device,
         dtype=torch_dtype(training.precision),
         scheduler=recipe.eval.scheduler,
         adapter_dir=arm.adapter.path if arm.adapter else None,
+        inference=choose_inference(options, training.device, resolution=recipe.train.resolution),
+        resolution=recipe.train.resolution,
     )
     return partial(
         draw,
@@ -282,4 +382,5 @@ def _drawing_config(recipe: Recipe) -> dict[str, object]:
         "num_inference_steps": recipe.eval.num_inference_steps,
         "guidance_scale": recipe.eval.guidance_scale,
         "resolution": recipe.train.resolution,
+        "inference": recipe.inference.model_dump(mode="json"),
     }

@@ -2,7 +2,8 @@
 
 from prefect import task
 
-from shoes import night, stages
+from shoes import environment, night, stages
+from shoes.forecast.reports import Forecast
 from shoes.reports import (
     DataReport,
     EnvironmentReport,
@@ -13,14 +14,16 @@ from shoes.reports import (
     TrainReport,
 )
 from shoes.spec import Recipe
-from tasks.links import flow_run_links, show_verdict
+from tasks.links import flow_run_links, show_environment, show_forecast, show_verdict
 from tasks.retrying import RETRYING
 
 
 @task(name="verify-environment", **RETRYING)
 def verify_environment(recipe: Recipe) -> EnvironmentReport:
     """Check that this machine is ready to train."""
-    return stages.verify_environment(recipe)
+    found = stages.verify_environment(recipe)
+    show_environment(found)
+    return environment.require_ready(found)
 
 
 @task(name="fetch-model", **RETRYING)
@@ -33,6 +36,14 @@ def fetch_model(recipe: Recipe) -> ModelsReport:
 def prepare_data(recipe: Recipe) -> DataReport:
     """Have the data set here, imported when needed, and verify every image."""
     return stages.prepare_data(recipe)
+
+
+@task(name="forecast", **RETRYING)
+def forecast(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast | None:
+    """Say what tonight will do."""
+    found = stages.announce(recipe, models, data)
+    show_forecast(found)
+    return found
 
 
 @task(name="train-lora", **RETRYING)

@@ -17,7 +17,7 @@ def shoes(*words: str):
 
 
 def test_the_commands_are_those_that_work() -> None:
-    assert sorted(main.commands) == ["check", "data", "evaluate", "run", "train"]
+    assert sorted(main.commands) == ["check", "data", "evaluate", "forecast", "model", "run", "train"]
 
 
 def test_help_loads_no_heavy_library() -> None:
@@ -30,7 +30,7 @@ def test_help_loads_no_heavy_library() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["run", "train", "evaluate", "check"])
+@pytest.mark.parametrize("command", ["run", "train", "evaluate", "check", "forecast"])
 def test_every_command_lists_the_fields_of_a_recipe(command: str) -> None:
     result = shoes(command, "--help")
     assert result.exit_code == 0
@@ -102,7 +102,8 @@ def test_check_says_ready_for_machines_and_people() -> None:
     found = json.loads(result.stdout)
     assert found["ready"] is True
     assert set(found["checks"][0]) == {"name", "status", "critical", "detail", "fix"}
-    assert "Ready for training" in shoes("check").stdout
+    assert "Ready for training" in shoes("check", "--lang", "en").stdout
+    assert "Pronto para treinar" in shoes("check", "--lang", "pt").stdout
 
 
 def test_a_failed_critical_check_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,3 +123,49 @@ def test_data_verify_tells_good_from_bad(own_world: Path, small_data: Path) -> N
     result = shoes("data", "verify", str(folder), "--json")
     assert result.exit_code == 1
     assert any(image.name in problem["where"] for problem in json.loads(result.stdout)["problems"])
+
+
+def test_data_describe_prints_a_table_and_writes_a_page(own_world: Path, small_data: Path) -> None:
+    result = shoes("data", "describe", str(small_data))
+    assert result.exit_code == 0, result.stderr
+    page = Path(result.stdout.splitlines()[-1].removeprefix("Page: "))
+    assert page.is_relative_to(own_world / "data" / "descriptions")
+    assert page.is_file()
+    found = json.loads(shoes("data", "describe", str(small_data), "--out", "page", "--json").stdout)
+    assert found["photos"]["train"] + found["photos"]["val"] + found["photos"]["test"] == 28
+    assert found["page"] == str(own_world / "page" / "index.html")
+    assert shoes("data", "describe", "nowhere").exit_code == 2
+
+
+def test_data_import_takes_images_with_captions(own_world: Path, small_data: Path) -> None:
+    source = own_world / "photos"
+    shutil.copytree(small_data / "train" / "images", source)
+    for photo in source.glob("*.png"):
+        photo.with_suffix(".txt").write_text(f"a shoe called {photo.stem}")
+    result = shoes("data", "import", str(source), "--out", "mine", "--train.resolution", "64", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert sum(split["num_images"] for split in found["splits"]) == len(list(source.glob("*.png")))
+    assert shoes("data", "verify", "mine").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "SOURCE"),
+        (["photos"], "is no folder"),
+        (["hub:name"], "write it like hub:owner/name"),
+        (["kaggle:name"], "write it like kaggle:owner/name"),
+    ],
+)
+def test_a_bad_source_is_bad_input_and_leaves_nothing(own_world: Path, words: list[str], expected: str) -> None:
+    result = shoes("data", "import", *words, "--out", "mine")
+    assert result.exit_code == 2, result.output
+    assert expected in result.stderr
+    assert list(own_world.iterdir()) == []
+
+
+def test_the_demos_data_set_is_never_replaced(own_world: Path, small_data: Path) -> None:
+    result = shoes("data", "import", str(small_data))
+    assert result.exit_code == 2
+    assert "belongs to the demo" in result.stderr

@@ -10,7 +10,16 @@ from shoes.spec import Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
 
-STAGES = ["verify-environment", "fetch-model", "prepare-data", "train-lora", "evaluate", "promote", "report"]
+STAGES = [
+    "verify-environment",
+    "fetch-model",
+    "prepare-data",
+    "forecast",
+    "train-lora",
+    "evaluate",
+    "promote",
+    "report",
+]
 
 
 @pytest.fixture(scope="module")

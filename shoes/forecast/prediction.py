@@ -1,0 +1,158 @@
+"""Measurement × plan: how long, how much memory, how much disk. Pure functions."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from shoes.forecast import window
+from shoes.forecast.plan import Plan
+from shoes.forecast.probe import MODES
+from shoes.forecast.reports import Forecast, Measurement, MemoryPoint, MicroBatchLimit, Part
+from shoes.spec import Recipe
+
+UNCERTAINTY = 0.1
+"""Share by which everything but the steps may be off; the steps' own range was measured."""
+
+
+def predict(
+    recipe: Recipe,
+    training: str,
+    plan: Plan,
+    measured: Measurement,
+    *,
+    now: datetime,
+    process_bytes: int,
+    free_disk_bytes: int,
+) -> Forecast:
+    """The forecast of a training and its evaluation.
+
+    Args:
+        training: fingerprint of the training.
+        now: aware; the night starts now, or when its window opens.
+        process_bytes: memory of the process that will train, before it trains.
+    """
+    trained, evaluated = training_parts(recipe, plan, measured), evaluation_parts(plan, measured)
+    seconds, night = _total(trained), _total([*trained, *evaluated])
+    low, high = _range(measured, trained, seconds)
+    start = window.start_of(recipe.window, now)
+    limits = micro_batch_limits(measured.memory, measured.memory_limit_bytes, recipe.train.effective_batch_size)
+    return Forecast(
+        recipe=recipe.name,
+        training=training,
+        made_at=now,
+        device=measured.device,
+        device_name=measured.device_name,
+        precision=measured.precision,
+        micro_batch=measured.micro_batch,
+        checkpointing=measured.checkpointing,
+        start_step=plan.start_step,
+        num_steps=plan.num_steps,
+        seconds_per_step=measured.step.typical,
+        seconds_per_image=measured.drawing_seconds_per_image,
+        starts_at=start,
+        ends_at=start + timedelta(seconds=night),
+        earliest=start + timedelta(seconds=low + _total(evaluated) * (1 - UNCERTAINTY)),
+        latest=start + timedelta(seconds=high + _total(evaluated) * (1 + UNCERTAINTY)),
+        window_ends_at=window.end_of(recipe.window, start),
+        training_seconds=seconds,
+        training_low=low,
+        training_high=high,
+        night_seconds=night,
+        parts=(*trained, *evaluated),
+        peak_memory_bytes=measured.peak_bytes + _carried(measured, process_bytes),
+        memory_limit_bytes=measured.memory_limit_bytes + _carried(measured, process_bytes),
+        micro_batches=limits,
+        disk_bytes=disk_bytes(recipe, plan, measured),
+        free_disk_bytes=free_disk_bytes,
+    )
+
+
+def _carried(measured: Measurement, process_bytes: int) -> int:
+    """What the training process holds beyond the probe's own start. A device's own memory knows no such thing."""
+    return max(0, process_bytes - measured.baseline_bytes) if measured.device == "cpu" else 0
+
+
+def training_parts(recipe: Recipe, plan: Plan, measured: Measurement) -> tuple[Part, ...]:
+    """Seconds of each part of a training, without parts that take no time."""
+    m = measured
+    encoding = plan.num_photos_to_encode * m.encode_seconds_per_photo
+    encoding += plan.num_captions_to_encode * m.encode_seconds_per_caption + m.frozen_load_seconds
+    steps = plan.num_steps * m.step.typical + max(0.0, m.step.first - m.step.typical)
+    batches = -(-plan.num_samples // m.sample_batch_images)
+    sampling = m.pipeline_seconds + batches * m.sample_batch_seconds
+    by_clock = int(steps / (60 * recipe.train.checkpointing_minutes))
+    saving = max(plan.num_checkpoints, by_clock) * m.checkpoint_seconds + plan.num_candidates * m.candidate_seconds
+    parts = (
+        Part(name="loading the model", count=1, seconds=m.load_seconds + m.verify_cache_seconds),
+        Part(name="encoding photos and captions", count=plan.num_photos_to_encode, seconds=encoding),
+        Part(name="training steps", count=plan.num_steps, seconds=steps),
+        Part(
+            name="held-out loss",
+            count=plan.num_validations,
+            seconds=plan.num_validations * plan.held_out_passes * m.held_out_seconds_per_pass,
+        ),
+        Part(name="sample images", count=plan.num_validations, seconds=plan.num_validations * sampling),
+        Part(name="saving", count=plan.num_checkpoints, seconds=saving),
+        # the chosen adapter is exported, loaded back, and drawn with beside the one in memory
+        Part(name="export and proof", count=1, seconds=m.load_seconds + 4 * m.pipeline_seconds + m.candidate_seconds),
+    )
+    return tuple(part for part in parts if part.count and part.seconds > 0)
+
+
+def evaluation_parts(plan: Plan, measured: Measurement) -> tuple[Part, ...]:
+    """Seconds of drawing and scoring base and adapter."""
+    drawing = plan.num_drawings * measured.drawing_seconds_per_image + 2 * measured.load_seconds
+    # the real photos are scored beside both arms, and the shuffled control needs no new images
+    scoring = measured.clip_load_seconds + 1.5 * plan.num_drawings * measured.clip_seconds_per_image
+    return (Part(name="evaluation", count=plan.num_drawings, seconds=drawing + scoring),)
+
+
+def _total(parts: Sequence[Part]) -> float:
+    return sum(part.seconds for part in parts)
+
+
+def _range(measured: Measurement, parts: Sequence[Part], total: float) -> tuple[float, float]:
+    steps = next((part.seconds for part in parts if part.name == "training steps"), 0.0)
+    fastest, slowest = measured.step.spread
+    rest = total - steps
+    return (
+        steps * min(fastest, 1 - UNCERTAINTY / 2) + rest * (1 - UNCERTAINTY),
+        steps * max(slowest, 1 + UNCERTAINTY / 2) + rest * (1 + UNCERTAINTY),
+    )
+
+
+def micro_batch_limits(points: Sequence[MemoryPoint], limit: int, most: int) -> tuple[MicroBatchLimit, ...]:
+    """The largest micro-batch by checkpointing, cheapest first; memory grows in a line with the micro-batch.
+
+    `most` is the effective batch: more images than that are never in one pass.
+    """
+    by_mode = {
+        mode: sorted((p for p in points if p.checkpointing == mode), key=lambda p: p.micro_batch) for mode in MODES
+    }
+    return tuple(
+        MicroBatchLimit(checkpointing=mode, largest=_largest(found, limit, most))
+        for mode, found in by_mode.items()
+        if found
+    )
+
+
+def _largest(points: Sequence[MemoryPoint], limit: int, most: int) -> int:
+    known = [(p.micro_batch, p.peak_bytes) for p in points if p.peak_bytes is not None]
+    refused = [p.micro_batch for p in points if p.peak_bytes is None]
+    if not known or known[0][1] > limit:
+        return 0
+    most = min([most, *(size - 1 for size in refused)])
+    (small, low), (large, high) = known[0], known[-1]
+    slope = (high - low) / (large - small) if large > small else low
+    return most if slope <= 0 else max(0, min(most, int(small + (limit - low) / slope)))
+
+
+def disk_bytes(recipe: Recipe, plan: Plan, measured: Measurement) -> int:
+    """What is still to be written: caches, checkpoints, candidates, adapters, pictures, and MLflow's copies."""
+    m, spec = measured, recipe.train
+    caches = (
+        plan.num_photos_to_encode * m.latent_bytes_per_photo + plan.num_captions_to_encode * m.text_bytes_per_caption
+    )
+    checkpoints = (min(spec.checkpoints_total_limit, plan.num_checkpoints) + 1) * m.checkpoint_bytes
+    adapters = (plan.num_candidates + 3) * m.candidate_bytes  # the chosen one, and twice in MLflow
+    pictures = (plan.num_drawings + 3 * plan.num_validations * plan.num_samples) * m.picture_bytes
+    return caches + checkpoints + adapters + pictures

@@ -1,0 +1,121 @@
+"""Real measurements with the real tiny model, in a real process of their own."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner
+
+from flows.cli import main
+from shoes import stages
+from shoes.errors import TrainingError
+from shoes.forecast import child, outcome
+from shoes.forecast.reports import Measurement
+from shoes.forecast.tonight import forecast
+from shoes.spec import Recipe
+from shoes.tracking.journal import read_events
+from shoes.training import choice
+from shoes.training.run import plan_decisions
+from tests.forecast.factory import measurement
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "SECONDS_PER_MEASUREMENT", 0.2)
+
+
+def job_of(recipe: Recipe):
+    models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
+    return stages._job(recipe, models, data), models, data
+
+
+def test_a_run_is_compared_with_its_forecast(micro: Callable[..., Recipe]) -> None:
+    recipe = micro()
+    job, models, data = job_of(recipe)
+    found = stages.forecast(recipe, models, data)
+    assert found is not None
+    assert found.num_steps == 4
+    assert found.peak_memory_bytes > 100e6
+    assert [limit.checkpointing for limit in found.micro_batches] == ["none", "full"]
+    assert not list(job.folder.glob("checkpoints/*")), "the forecast trains nothing"
+    report = stages.train(recipe, models, data)
+    compared = outcome.outcome(outcome.kept(job.folder), report)
+    assert compared is not None
+    assert compared.actual_seconds == report.seconds
+    assert compared.predicted_peak_bytes == found.peak_memory_bytes
+    metrics = {k for e in read_events(job.journal) if e["id"] == "forecast/outcome" for k in e["values"]}
+    assert {"forecast/seconds_error", "forecast/peak_memory_error"} <= metrics
+    assert stages.forecast(recipe, models, data) is None, "there is nothing left to do"
+
+
+def test_the_forecast_is_one_json_object(with_small_data: object, micro_flags: list[str]) -> None:
+    result = CliRunner().invoke(main, ["forecast", "--json", *micro_flags])
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["fits"] is True
+    assert found["done"] is False
+    assert found["num_steps"] == 4
+
+
+def test_a_night_that_does_not_fit_is_exit_code_1(with_small_data: object, micro_flags: list[str]) -> None:
+    fields = ("max_train_steps", "save_steps", "validation_steps", "checkpointing_steps")
+    steps = [word for field in fields for word in (f"--train.{field}", "1000000")]
+    clock = ["--window.starts", "00:00", "--window.ends", "01:00"]
+    result = CliRunner().invoke(main, ["forecast", *micro_flags, *clock, *steps])
+    assert result.exit_code == 1, result.stderr
+    assert "To make it fit" in result.stdout
+    assert "--train.max_train_steps" in result.stdout
+
+
+def test_the_choice_is_kept_and_used_by_the_run(with_small_data: object, micro: Callable[..., Recipe]) -> None:
+    recipe = micro({"train.gradient_checkpointing": "auto", "train.mixed_precision": "auto"})
+    _, models, data = job_of(recipe)
+    found, _ = stages.compare(recipe, models, data)
+    assert {(row.precision, row.checkpointing) for row in found.rows} >= {("no", "none"), ("no", "full")}
+    assert {row.micro_batch for row in found.rows} == {1, 2, 4}
+    chosen = found.rows[found.chosen]
+    assert chosen.seconds_per_step is not None
+    decisions = plan_decisions(job_of(recipe)[0])
+    assert (decisions.precision, decisions.micro_batch) == (chosen.precision, chosen.micro_batch)
+    assert decisions.checkpointing == chosen.checkpointing
+    assert "measured here" in decisions.reasons["micro_batch"]
+
+
+def test_another_micro_batch_trains_the_same_adapter(micro: Callable[..., Recipe]) -> None:
+    import numpy as np
+
+    from shoes.device import measure
+    from shoes.publishing.export import weights_of
+
+    adapters = []
+    for size in (2, 4):
+        recipe = micro({"train.logging_dir": f"runs-{size}"})
+        job, models, data = job_of(recipe)
+        kind = choice.KeptChoice(precision="no", micro_batch=size, checkpointing="none", reason="a test")
+        choice.keep(choice.place(job.cache, job.spec, job.model.fingerprint, measure()), kind)
+        adapters.append(weights_of(stages.train(recipe, models, data).adapter_dir))
+    for name, weight in adapters[0].items():
+        np.testing.assert_allclose(weight, adapters[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_measuring_process_that_dies_is_one_clear_error(
+    micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = micro()
+    job, models, data = job_of(recipe)
+    monkeypatch.setattr(child, "MODULE", "shoes.nothing")
+    with pytest.raises(TrainingError, match="No module named"):
+        forecast(recipe, job, models, data)
+    assert outcome.kept(job.folder) is None
+    assert stages.announce(recipe, models, data) is None, "a night goes on without a forecast"
+
+
+def test_what_was_measured_before_a_death_counts(micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(request: object, answer: object):
+        yield measurement()
+        raise TrainingError("killed")
+
+    monkeypatch.setattr("shoes.forecast.tonight.ask", dies)
+    recipe = micro()
+    found = forecast(recipe, *job_of(recipe))
+    assert found.seconds_per_step == Measurement.model_validate(measurement()).step.typical
