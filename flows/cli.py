@@ -61,7 +61,11 @@ def forecast(context: click.Context, choices: bool, recipe: str, as_json: bool) 
 
 def _forecast(recipe: "Recipe") -> Outcome:
     prepare_prefect()
-    import flows.overnight  # noqa: F401 - the run's process holds it too, and its memory is part of the forecast
+    # The run's process holds these as well, and its memory is part of the forecast.
+    import flows.overnight  # noqa: F401
+
+    if not os.environ.get("PREFECT_API_URL"):
+        import prefect.server.api.server  # noqa: F401 - a run without a server starts its own
 
     return tonight(recipe)
 

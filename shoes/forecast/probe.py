@@ -56,14 +56,13 @@ class Request(Report):
 
 def settle(request: Request) -> None:
     """Set this process up as a training process is: threads, memory limits, and the libraries that it will hold."""
-    import diffusers
-    import peft
     import torch
 
     from shoes import device
+    from shoes.model.load import load_libraries
     from shoes.tracking.mirror import connect
 
-    del diffusers, peft
+    load_libraries()
     decisions = request.decided()
     device.apply_limits(decisions.memory_limits)
     torch.set_num_threads(decisions.num_threads)

@@ -17,7 +17,7 @@ from shoes.forecast.plan import Plan, plan
 from shoes.forecast.prediction import evaluation_parts, predict, training_parts
 from shoes.forecast.probe import Request
 from shoes.forecast.reports import Comparison, Forecast, Measurement
-from shoes.model.load import quiet_libraries
+from shoes.model.load import load_libraries
 from shoes.progress import progress
 from shoes.reports import DataReport, ModelsReport
 from shoes.spec import Recipe
@@ -34,7 +34,7 @@ def forecast(recipe: Recipe, job: Job, models: ModelsReport, data: DataReport) -
     Raises:
         TrainingError: nothing could be measured; the reason is in the message.
     """
-    quiet_libraries()  # the run's process holds them, and its memory is part of the forecast
+    load_libraries()  # the run's process holds them, and its memory is part of the forecast
     decisions = plan_decisions(job)
     with prepared(recipe, models, data, decisions, cache=job.cache) as request:
         found = _forecast(request, job, _measure(request))

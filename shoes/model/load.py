@@ -44,6 +44,16 @@ def quiet_libraries() -> None:
     diffusers.utils.logging.disable_progress_bar()
 
 
+def load_libraries() -> None:
+    """Load every library class that training and drawing use: some hundred megabytes of code, whoever comes first."""
+    quiet_libraries()
+    import peft
+    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+    del peft, AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel, CLIPModel, CLIPTextModel, CLIPTokenizer
+
+
 def load_unet(path: Path, *, device: str, dtype: "torch.dtype") -> "UNet2DConditionModel":
     """The UNet, frozen, in eval mode."""
     quiet_libraries()
