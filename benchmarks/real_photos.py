@@ -19,6 +19,7 @@ from shoes.cli.command import start_logging
 from shoes.dataset import load_split
 from shoes.evaluation.drawings import plan_drawings
 from shoes.evaluation.grid import Row, comparison_grid, pick_rows, short_labels
+from shoes.preflight import preflight
 from shoes.reports import Comparison, DataReport, Interval, TrainReport
 from shoes.spec import Recipe
 
@@ -40,7 +41,7 @@ def main() -> None:
         return
     source = {"data.source": str(options.catalogue.absolute())}
     recipe = recipes.load(str(Path(__file__).with_suffix(".toml")), source | (QUICK if options.quick else {}))
-    stages.preflight(recipe)
+    preflight(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
     training = stages.train(recipe, models, data)
     evaluation = stages.evaluate(recipe, models, data, training)

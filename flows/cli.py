@@ -34,9 +34,9 @@ def run(context: click.Context, recipe: str, as_json: bool) -> None:
 
 
 def _run(recipe: "Recipe") -> Outcome:
-    from shoes import stages
+    from shoes.preflight import preflight
 
-    stages.preflight(recipe)
+    preflight(recipe)
     prepare_prefect()
     from flows.overnight import overnight
 

@@ -6,16 +6,16 @@ Each is idempotent: a result that is there and verifies is returned at once.
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shoes import dataset, environment
-from shoes.errors import ConfigurationError, Problem, ProblemsError, ShoesError, TrainingError
+from shoes.errors import ShoesError, TrainingError
 from shoes.evaluation.inputs import Adapter, Arm, EvaluationInputs
 from shoes.forecast import outcome
 from shoes.forecast.reports import Comparison, Forecast
-from shoes.model.architecture import target_problems
-from shoes.model.files import Wanted, check, clip_files, diffusion_files, fetch, is_local, repair
+from shoes.model.files import check, fetch, repair
+from shoes.model.wanted import wanted_models
+from shoes.preflight import require_targets
 from shoes.progress import progress
 from shoes.publishing import promotion
 from shoes.reports import (
@@ -41,68 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def preflight(recipe: Recipe) -> None:
-    """Everything about a recipe that can be known to be wrong before any work: all of it at once.
-
-    Raises:
-        ConfigurationError: with the problems of the device, local models and data set together.
-    """
-    problems: list[Problem] = []
-    for look in (_look_at_device, _look_at_inference, _look_at_models, _look_at_data):
-        try:
-            look(recipe)
-        except ProblemsError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigurationError(problems)
-
-
-def _look_at_device(recipe: Recipe) -> None:
-    """What the recipe wants of the device; its memory is limited before anything is put on it."""
-    from shoes import device
-
-    facts = device.measure()
-    device.limit_memory(facts)
-    device.decide(recipe.train, facts)
-
-
-def _look_at_inference(recipe: Recipe) -> None:
-    """Options for drawing that the device can't do."""
-    from shoes.device import choose_device, measure
-    from shoes.model.inference import choose_inference
-
-    try:
-        device = choose_device(recipe.train.device, measure()).value
-    except ConfigurationError:
-        return  # the device itself is the problem
-    choose_inference(recipe.inference, device, resolution=recipe.train.resolution)
-
-
-def _look_at_models(recipe: Recipe) -> None:
-    """Models that are folders here; those on the Hub are fetched later."""
-    settings = load_settings()
-    base, clip = _wanted_models(recipe)
-    if is_local(base, settings):
-        _require_targets(recipe, fetch(base, settings).path)
-    if is_local(clip, settings):
-        fetch(clip, settings)
-
-
-def _require_targets(recipe: Recipe, model: Path) -> None:
-    """The layers that are to get an adapter are in the model."""
-    if problems := target_problems(model, recipe.train.lora_target_modules):
-        raise ConfigurationError(problems)
-
-
-def _look_at_data(recipe: Recipe) -> None:
-    """The data set if it is there, else the source that it is to be imported from."""
-    folder = load_settings().locate(recipe.data.dataset_dir)
-    if recipe.data.source and not folder.exists():
-        dataset.require_source(recipe.data.source)
-    else:
-        dataset.verify(folder, resolution=recipe.train.resolution)
-
-
 def verify_environment(recipe: Recipe) -> EnvironmentReport:
     """Check this machine, and keep the report beside the data for the run's environment.json.
 
@@ -120,8 +58,8 @@ def verify_environment(recipe: Recipe) -> EnvironmentReport:
 def fetch_model(recipe: Recipe) -> ModelsReport:
     """The base model and the CLIP that scores it, on this machine and verified."""
     settings = load_settings()
-    base, clip = (fetch(wanted, settings) for wanted in _wanted_models(recipe))
-    _require_targets(recipe, base.path)
+    base, clip = (fetch(wanted, settings) for wanted in wanted_models(recipe))
+    require_targets(recipe, base.path)
     for note in (*base.notes, *clip.notes):
         log.info("%s", note)
     return ModelsReport(base=base, clip=clip)
@@ -130,23 +68,15 @@ def fetch_model(recipe: Recipe) -> ModelsReport:
 def repair_model(recipe: Recipe) -> ModelsReport:
     """As `fetch_model`; what was downloaded and is damaged is downloaded again first."""
     settings = load_settings()
-    base, clip = (repair(wanted, settings) for wanted in _wanted_models(recipe))
+    base, clip = (repair(wanted, settings) for wanted in wanted_models(recipe))
     return ModelsReport(base=base, clip=clip)
 
 
 def check_model(recipe: Recipe) -> tuple[ModelCheck, ModelCheck]:
     """Every file of the base model and of CLIP as it is now; nothing is downloaded."""
     settings = load_settings()
-    base, clip = (check(wanted, settings) for wanted in _wanted_models(recipe))
+    base, clip = (check(wanted, settings) for wanted in wanted_models(recipe))
     return base, clip
-
-
-def _wanted_models(recipe: Recipe) -> tuple[Wanted, Wanted]:
-    model, spec = recipe.model, recipe.eval
-    return (
-        diffusion_files(model.pretrained_model_name_or_path, model.revision, model.variant),
-        clip_files(spec.clip_model_name_or_path, spec.clip_revision),
-    )
 
 
 def prepare_data(recipe: Recipe) -> DataReport:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shoes import device
-from shoes.environment.models import wanted_models
 from shoes.errors import ModelError, Problem
 from shoes.model.comparison import OptionComparison
 from shoes.model.comparison import compare_options as compare
 from shoes.model.files import fetch
 from shoes.model.inference import choose_inference
 from shoes.model.trial import TrialPlan, TrialReport, known_prompts, run_trial
+from shoes.model.wanted import wanted_models
 from shoes.progress import progress
 from shoes.publishing.export import DIFFUSERS_FILE, adapter_sha256
 from shoes.settings import load_settings

@@ -26,8 +26,9 @@ def evaluate(context: click.Context, recipe: str, as_json: bool) -> None:
 
 def _train(recipe: "Recipe") -> Outcome:
     from shoes import stages, verdict
+    from shoes.preflight import preflight
 
-    stages.preflight(recipe)
+    preflight(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
     report = stages.train(recipe, models, data)
     text = f"{verdict.trained(recipe, report)}\n\nAdapter: {report.adapter_dir}"
@@ -36,8 +37,9 @@ def _train(recipe: "Recipe") -> Outcome:
 
 def _evaluate(recipe: "Recipe") -> Outcome:
     from shoes import stages, verdict
+    from shoes.preflight import preflight
 
-    stages.preflight(recipe)
+    preflight(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
     report = stages.evaluate(recipe, models, data, stages.trained(recipe, models, data))
     text = f"{verdict.scores(report)}\n\nPictures: {report.grid}"

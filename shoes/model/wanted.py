@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from shoes.settings import Settings
+from shoes.spec import Recipe
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 """Endings of weight files that run code when they are loaded."""
@@ -76,3 +77,12 @@ def files_in(folder: Path) -> list[str]:
     """Every file below a folder by POSIX path, without hidden ones."""
     paths = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+
+
+def wanted_models(recipe: Recipe) -> tuple[Wanted, Wanted]:
+    """What a recipe needs: the base model, and the CLIP that scores it."""
+    model, spec = recipe.model, recipe.eval
+    return (
+        diffusion_files(model.pretrained_model_name_or_path, model.revision, model.variant),
+        clip_files(spec.clip_model_name_or_path, spec.clip_revision),
+    )

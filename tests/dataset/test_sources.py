@@ -12,6 +12,7 @@ from PIL import Image
 
 from shoes.dataset import import_data_set, load_split, require_source
 from shoes.errors import DataError
+from shoes.preflight import preflight
 from shoes.reports import DataReport
 from shoes.spec import DataSpec
 
@@ -311,7 +312,7 @@ def test_the_stage_imports_and_describes_once(photos: Path, own_world: Path) -> 
 
     _texts(photos)
     recipe = recipes.load("demo", {"data.source": str(photos), "data.dataset_dir": "data/mine"})
-    stages.preflight(recipe)
+    preflight(recipe)
     report = stages.prepare_data(recipe)
     assert report.path == own_world / "data" / "mine"
     assert report.description is not None
@@ -322,10 +323,10 @@ def test_the_stage_imports_and_describes_once(photos: Path, own_world: Path) -> 
 
 
 def test_a_bad_source_is_found_before_the_night(own_world: Path) -> None:
-    from shoes import recipes, stages
+    from shoes import recipes
     from shoes.errors import ConfigurationError
 
     for source in ("hub:nothing", str(own_world / "nowhere")):
         recipe = recipes.load("demo", {"data.source": source, "data.dataset_dir": "data/mine"})
         with pytest.raises(ConfigurationError, match=r"is no id|is no folder"):
-            stages.preflight(recipe)
+            preflight(recipe)

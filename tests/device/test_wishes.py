@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from shoes import device, recipes, stages
+from shoes import device, recipes
 from shoes.device import DeviceFacts
 from shoes.device.facts import GIGABYTE, HIGH_WATERMARK, LOW_WATERMARK
 from shoes.errors import ConfigurationError
+from shoes.preflight import preflight
 from shoes.spec import Recipe
 
 
@@ -38,7 +39,7 @@ def test_another_word_is_one_problem_that_names_the_three() -> None:
 
 def test_a_wish_that_the_device_can_not_fulfil_is_told_before_any_work(micro: Callable[..., Recipe]) -> None:
     with pytest.raises(ConfigurationError, match="fp16 on the CPU") as caught:
-        stages.preflight(micro({"train.mixed_precision": "fp16", "train.device": "cpu"}))
+        preflight(micro({"train.mixed_precision": "fp16", "train.device": "cpu"}))
     assert [problem.where for problem in caught.value.problems] == ["train.mixed_precision"]
 
 
@@ -58,5 +59,5 @@ def test_memory_on_mps_is_limited_before_anything_is_put_there(
         device_memory_bytes=21 * GIGABYTE,
     )
     monkeypatch.setattr(device, "measure", lambda: mac)
-    stages.preflight(micro())
+    preflight(micro())
     assert (os.environ[HIGH_WATERMARK], os.environ[LOW_WATERMARK]) == ("1.0", "0.85")

@@ -11,6 +11,7 @@ import pytest
 from shoes.errors import ConfigurationError, ModelError
 from shoes.model.architecture import pipeline_problems, target_problems
 from shoes.model.files import clip_files, diffusion_files, fetch
+from shoes.preflight import preflight
 from shoes.settings import PROJECT_ROOT, load_settings
 from tests.hub.server import HubServer
 
@@ -169,9 +170,7 @@ def test_all_that_a_clip_lacks_is_said_at_once(clip_repository: Path) -> None:
 
 
 def test_targets_that_name_no_layer(micro: Callable[..., Any]) -> None:
-    from shoes import stages
-
     assert target_problems(MODEL, ("to_q", "to_out.0", "proj_in")) == []
     with pytest.raises(ConfigurationError, match="this UNet has no layer to_z") as caught:
-        stages.preflight(micro({"train.lora_target_modules": "to_q,to_z,q"}))
+        preflight(micro({"train.lora_target_modules": "to_q,to_z,q"}))
     assert len(caught.value.problems) == 2, "q is the end of a word, not of a name"

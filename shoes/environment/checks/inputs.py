@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from shoes.environment.check import Finding, Situation
-from shoes.environment.models import is_here, local_folder, wanted_models
+from shoes.environment.models import is_here, local_folder
 from shoes.errors import DataError, ProblemsError
 from shoes.language import gettext as _
 from shoes.language import ngettext, number
 from shoes.model.files import check
+from shoes.model.wanted import wanted_models
 from shoes.reports import ModelCheck
 
 

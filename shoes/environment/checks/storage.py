@@ -13,11 +13,12 @@ from shoes.environment.disk_need import (
     geometry_of,
     sd15_geometry,
 )
-from shoes.environment.models import is_here, local_folder, wanted_models
+from shoes.environment.models import is_here, local_folder
 from shoes.errors import DataError, ModelError
 from shoes.language import gettext as _
 from shoes.language import number
 from shoes.model.files import Wanted
+from shoes.model.wanted import wanted_models
 
 GIGABYTE = 1024**3
 
