@@ -1,0 +1,77 @@
+"""What can be known to be wrong before any long work: all of it in one error."""
+
+from pathlib import Path
+
+from shoes import dataset
+from shoes.errors import ConfigurationError, Problem, ProblemsError
+from shoes.model.architecture import target_problems
+from shoes.model.files import fetch, is_local
+from shoes.model.wanted import wanted_models
+from shoes.settings import load_settings
+from shoes.spec import Recipe
+
+
+def preflight(recipe: Recipe) -> None:
+    """Everything about a recipe that can be known to be wrong before any work: all of it at once.
+
+    Raises:
+        ConfigurationError: with the problems of the device, local models and data set together.
+    """
+    problems: list[Problem] = []
+    for look in (_look_at_device, _look_at_inference, _look_at_models, _look_at_data):
+        try:
+            look(recipe)
+        except ProblemsError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _look_at_device(recipe: Recipe) -> None:
+    """What the recipe wants of the device; its memory is limited before anything is put on it."""
+    from shoes import device
+
+    facts = device.measure()
+    device.limit_memory(facts)
+    device.decide(recipe.train, facts)
+
+
+def _look_at_inference(recipe: Recipe) -> None:
+    """Options for drawing that the device can't do."""
+    from shoes.device import choose_device, measure
+    from shoes.model.inference import choose_inference
+
+    try:
+        device = choose_device(recipe.train.device, measure()).value
+    except ConfigurationError:
+        return  # the device itself is the problem
+    choose_inference(recipe.inference, device, resolution=recipe.train.resolution)
+
+
+def _look_at_models(recipe: Recipe) -> None:
+    """Models that are folders here; those on the Hub are fetched later."""
+    settings = load_settings()
+    base, clip = wanted_models(recipe)
+    if is_local(base, settings):
+        require_targets(recipe, fetch(base, settings).path)
+    if is_local(clip, settings):
+        fetch(clip, settings)
+
+
+def _look_at_data(recipe: Recipe) -> None:
+    """The data set if it is there, else the source that it is to be imported from."""
+    folder = load_settings().locate(recipe.data.dataset_dir)
+    if recipe.data.source and not folder.exists():
+        dataset.require_source(recipe.data.source)
+    else:
+        dataset.verify(folder, resolution=recipe.train.resolution)
+
+
+def require_targets(recipe: Recipe, model: Path) -> None:
+    """The layers that are to get an adapter are in the model, a folder in diffusers' format.
+
+    Raises:
+        ConfigurationError: with the layers that are not.
+    """
+    if problems := target_problems(model, recipe.train.lora_target_modules):
+        raise ConfigurationError(problems)
