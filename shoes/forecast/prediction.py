@@ -92,10 +92,14 @@ def training_parts(recipe: Recipe, plan: Plan, measured: Measurement) -> tuple[P
         ),
         Part(name="sample images", count=plan.num_validations, seconds=plan.num_validations * sampling),
         Part(name="saving", count=plan.num_checkpoints, seconds=saving),
-        # the chosen adapter is exported, loaded back, and drawn with beside the one in memory
-        Part(name="export and proof", count=1, seconds=m.load_seconds + 4 * m.pipeline_seconds + m.candidate_seconds),
+        Part(name="export and proof", count=1, seconds=_proof(measured)),
     )
     return tuple(part for part in parts if part.count and part.seconds > 0)
+
+
+def _proof(m: Measurement) -> float:
+    """The chosen adapter is exported, loaded back, and drawn with: one image, and one by the adapter in memory."""
+    return m.candidate_seconds + m.load_seconds + 4 * m.pipeline_seconds + 2 * m.drawing_seconds_per_image
 
 
 def evaluation_parts(plan: Plan, measured: Measurement) -> tuple[Part, ...]:
