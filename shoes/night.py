@@ -32,15 +32,17 @@ def report(
     """Put the stages' reports together and keep them in the run's folder."""
     settings = load_settings()
     run_id = stages.run_id(recipe, models, data)
+    said = outcome.kept(training.run_dir)
     times = (
         StageTime(name="verify-environment", seconds=environment.seconds),
         StageTime(name="fetch-model", seconds=models.seconds),
         StageTime(name="prepare-data", seconds=data.seconds),
+        *(StageTime(name="forecast", seconds=kept.measuring_seconds) for kept in [said] if kept is not None),
         StageTime(name="train-lora", seconds=training.seconds),
         StageTime(name="evaluate", seconds=evaluation.seconds),
         StageTime(name="promote", seconds=promotion.seconds),
     )
-    forecast = outcome.outcome(outcome.kept(training.run_dir), training)
+    forecast = outcome.outcome(said, training)
     where = _where_to_look(recipe, settings, training, evaluation, promotion, run_id)
     night = NightReport(
         recipe=recipe.name,

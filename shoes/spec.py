@@ -3,9 +3,19 @@
 Only specs, reports (`shoes.reports`), paths and id strings cross a stage boundary.
 """
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Precision = Literal["auto", "no", "fp16", "bf16"]
@@ -84,7 +94,8 @@ class DataSpec(Spec):
     """What to import when `dataset_dir` is empty: a folder (the downloaded catalogue, or images with captions),
     a data set on the Hub (owner/name, hub:owner/name@revision) or on Kaggle (kaggle:owner/name)."""
     filters: dict[str, str] = {"articleType": "Casual Shoes"}
-    """Columns of the source and the value that each must have. The default is left out for sources without it."""
+    """Columns of the source and the value that each must have; as an option --data.filters.articleType "Casual Shoes".
+    The default is left out for sources without the column."""
     caption_template: str = (
         "A professional product photo of {colour} casual shoes, {season} collection, {gender}, "
         "centered on white background"
@@ -293,7 +304,13 @@ class PublishSpec(Spec):
         return name
 
 
-ClockTime = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+def _clock_time(text: str) -> str:
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text):
+        raise ValueError("is no time of day: write hours and minutes, such as 07:00 or 22:30")
+    return text
+
+
+ClockTime = Annotated[str, AfterValidator(_clock_time)]
 
 
 class WindowSpec(Spec):
@@ -303,6 +320,12 @@ class WindowSpec(Spec):
     """Hour and minute of the start, such as 22:00; nothing means at once."""
     ends: ClockTime | None = None
     """Hour and minute at which the machine is needed again, such as 07:00; nothing means no end."""
+
+    @model_validator(mode="after")
+    def _be_open_for_some_time(self) -> Self:
+        if self.starts is not None and self.starts == self.ends:
+            raise ValueError(f"starts and ends are both {self.starts}: leave one of them out, or give it some hours")
+        return self
 
 
 class Recipe(Spec):

@@ -84,12 +84,17 @@ def scores(report: EvaluationReport) -> str:
     rows = [_arm_row(arm) for arm in report.arms]
     lines = [f"  {'':<10}{'images':>7}{'CLIP score':>12}{'like the real photo':>22}", *rows]
     lines += [line for comparison in report.comparisons for line in _comparison_rows(comparison)]
-    return "\n".join(["Scores on the test photos (CLIP score; 100 × cosine)", *lines])
+    return "\n".join(
+        [
+            "Scores on the test photos (100 × cosine; rows are means over images, differences means over captions)",
+            *lines,
+        ]
+    )
 
 
 def _arm_row(arm: ArmScores) -> str:
     similarity = "" if arm.clip_image_similarity is None else f"{arm.clip_image_similarity:.2f}"
-    return f"  {arm.name:<10}{arm.num_images:>7}{arm.clip_score:>12.2f}{similarity:>22}"
+    return f"  {arm.name:<10}{arm.num_images:>7}{arm.clip_score:>12.2f}{similarity:>22}".rstrip()
 
 
 def _comparison_rows(comparison: Comparison) -> list[str]:

@@ -11,7 +11,9 @@ from shoes.reports import EnvironmentReport, NightReport
 
 def flow_run_links() -> dict[str, str]:
     """Tags that name the flow run a training belongs to."""
-    links = {"prefect.flow_run_id": runtime.flow_run.id, "prefect.flow_run_url": runtime.flow_run.ui_url}
+    page = runtime.flow_run.ui_url
+    is_a_page = page is not None and page.startswith("http")  # a run without a server has "None/…"
+    links = {"prefect.flow_run_id": runtime.flow_run.id, "prefect.flow_run_url": page if is_a_page else None}
     return {name: value for name, value in links.items() if value}
 
 

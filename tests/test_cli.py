@@ -169,3 +169,34 @@ def test_the_demos_data_set_is_never_replaced(own_world: Path, small_data: Path)
     result = shoes("data", "import", str(small_data))
     assert result.exit_code == 2
     assert "belongs to the demo" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--train.resolution", "64", "{}"], ["{}", "--train.resolution=64"], ["--train.resolution=64", "{}", "--json"]],
+)
+def test_fields_of_the_recipe_may_stand_before_and_behind_an_argument(small_data: Path, words: list[str]) -> None:
+    result = shoes("data", "verify", *(word.format(small_data) for word in words))
+    assert result.exit_code == 0, result.output
+    assert str(small_data) in result.stdout
+
+
+def test_a_field_instead_of_the_argument(with_small_data: Path) -> None:
+    result = shoes("data", "verify", "--data.dataset_dir", "data/small")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_library_that_is_broken_is_one_clear_error(
+    with_small_data: Path, micro_flags: list[str], monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    result = shoes("train", *micro_flags)
+    assert result.exit_code == 1
+    assert "`shoes check` says what to install" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_names_the_words_that_a_field_takes() -> None:
+    text = " ".join(shoes("train", "--help").output.split())
+    assert "One of true, false, auto." in text
+    assert "One of auto, no, fp16, bf16." in text

@@ -45,14 +45,37 @@ class RecipeCommand(click.Command):
         )
         self.params.append(JSON)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the recipe's fields out first: click would take their values for arguments of the command."""
+        fields, others = _split_fields(args)
+        rest = super().parse_args(ctx, others)
+        ctx.args = [*fields, *ctx.args]
+        return rest
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List every field, its meaning and its default."""
         del ctx
         from shoes import recipes
 
         for section, options in _by_section(recipes).items():
-            with formatter.section(f"Fields of [{section}]" if section else "Fields of the recipe"):
+            title = f"Fields of [{section}]" if section else "Fields of the recipe"
+            with formatter.section(f"{title}, and their values where a recipe says nothing"):
                 formatter.write_dl(options)
+
+
+def _split_fields(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words that set fields of the recipe, which have a dot in their name, and all others."""
+    fields: list[str] = []
+    others: list[str] = []
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        name, has_value, _ = word.partition("=")
+        is_field = word.startswith("--") and "." in name
+        (fields if is_field else others).append(word)
+        if is_field and not has_value and left and not left[0].startswith("--"):
+            fields.append(left.pop(0))
+    return fields, others
 
 
 JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object for machines.")
@@ -62,7 +85,9 @@ def _by_section(recipes: Any) -> dict[str, list[tuple[str, str]]]:
     sections: dict[str, list[tuple[str, str]]] = {}
     for name, field in recipes.fields().items():
         default = recipes.default_text(field)
-        text = f"{field.description} [{default}]"
+        choices = recipes.choices(field)
+        told = f" One of {', '.join(choices)}." if choices else ""
+        text = f"{field.description}{told} [{default}]"
         sections.setdefault(name.rpartition(".")[0], []).append((f"--{name}", " ".join(text.split())))
     return sections
 
@@ -89,6 +114,8 @@ def run(as_json: bool, body: Callable[[], Outcome]) -> None:
     except ShoesError as error:
         is_input = isinstance(error, ConfigurationError | DataError | ModelError)
         _fail(error, as_json, 2 if is_input else 1)
+    except ImportError as error:
+        _fail(ShoesError(f"A library can't be loaded: {error}. `shoes check` says what to install."), as_json, 1)
     except KeyboardInterrupt:
         click.echo("Interrupted. What was done is saved: the same command goes on from there.", err=True)
         sys.exit(INTERRUPTED)

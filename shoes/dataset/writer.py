@@ -1,5 +1,6 @@
 """Write a data set: photos to squares, squares to splits, captions and the manifest beside them."""
 
+import logging
 import os
 import shutil
 import time
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from shoes.dataset.shelf import Shelf
     from shoes.dataset.staging import Measured
 
+log = logging.getLogger(__name__)
 DAMAGED_LIST = "damaged_images.txt"
 
 
@@ -66,7 +68,7 @@ def write_data_set(  # noqa: PLR0913 - what a data set is made of
     from shoes.dataset.staging import staging
 
     started = time.monotonic()
-    if problems := [*target_problems(target), *identity_problems(products)]:
+    if problems := [*target_problems(target), *_other_source(target, source), *identity_problems(products)]:
         raise DataError(problems)
     line = sorted(products, key=lambda product: product.id)
     try:
@@ -95,6 +97,19 @@ def target_problems(target: Path) -> list[Problem]:
     except DataError as error:
         return list(error.problems)
     return []
+
+
+def _other_source(target: Path, source: Mapping[str, Any]) -> list[Problem]:
+    """A data set is made anew from its own source; one from elsewhere is not thrown away for it."""
+    if not (target / MANIFEST).is_file():
+        return []
+    known = manifest.read_manifest(target)
+    if known.source.get("name") == source.get("name"):
+        num_images = sum(split.images for split in known.counts.values())
+        log.info("replacing the data set that is there: %d images of %d px", num_images, known.resolution)
+        return []
+    fix = "choose another folder: `shoes data import SOURCE --out DIR`, or move the data set away"
+    return [Problem(str(target), f"holds a data set from another source, {known.source.get('name')}", fix)]
 
 
 def _fill(folder: Path, products: Sequence[Product], spec: DataSpec, shelf: "Shelf") -> _Filled:
@@ -177,9 +192,20 @@ def _manifest(
         seed=spec.seed,
         split_rule=manifest.rule(spec),
         counts=filled.counts,
-        notes=(*notes, *filled.notes),
+        notes=(*notes, *_enlarged(filled.sizes, resolution), *filled.notes),
         files=hash_files(folder),
     )
+
+
+def _enlarged(sizes: Mapping[str, int], resolution: int) -> Iterable[str]:
+    """Photos that have fewer pixels than the squares: an adapter learns their blur as well."""
+    small = {size: n for size, n in sizes.items() if max(map(int, size.split(" × "))) < resolution}
+    if small:
+        most = max(small, key=lambda size: small[size])
+        yield (
+            f"{sum(small.values()):,} of {count(sum(sizes.values()), 'photo')} had to be enlarged to "
+            f"{resolution} px, most from {most}: full-size photos teach finer detail"
+        )
 
 
 def _link(square: Path, place: Path) -> None:

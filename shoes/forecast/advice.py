@@ -45,7 +45,7 @@ def _less_time(recipe: str, forecast: Forecast, others: Mapping[str, float]) -> 
         if name != recipe and seconds <= hours:
             yield f"the recipe {name} would take {duration(seconds)}"
     nights = math.ceil(forecast.night_seconds / hours)
-    yield f"or let it go on: stopped in the morning by Ctrl-C, it is finished after {nights} nights, with nothing lost"
+    yield f"stopped in the morning by Ctrl-C it loses nothing: going on, it is finished after {nights} nights"
 
 
 def _steps_that_fit(forecast: Forecast, seconds: float) -> int:

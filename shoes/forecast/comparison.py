@@ -14,6 +14,7 @@ from shoes.progress import Progress
 from shoes.spec import Precision, TrainSpec
 
 PRECISIONS: tuple[Precision, ...] = ("no", "bf16", "fp16")
+NAMES = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 WORTH = 0.97
 """Another choice than the recipe's own is taken when a step takes less than this share of its time."""
 
@@ -43,7 +44,7 @@ def measure_rows(
     rows: list[Choice] = []
     pairs = [(precision, mode) for precision in precisions for mode in MODES]
     for number, (precision, mode) in enumerate(pairs):
-        report(number, len(pairs), f"{precision}, checkpointing {mode}")
+        report(number, len(pairs), f"{NAMES[precision]}, checkpointing {mode}")
         fault = find_fault(precision)
         rows += [_refused(precision, mode, fault)] if fault else _measure_pair(request, forecast, precision, mode)
     report(len(pairs), len(pairs))
@@ -131,7 +132,7 @@ def choose(rows: Sequence[Choice], spec: TrainSpec, forecast: Forecast) -> tuple
     own_seconds = next((s for s, n in timed if n == own), None)
     if own is not None and own_seconds is not None:
         if best == own or seconds >= own_seconds * WORTH:
-            return own, "nothing that the recipe leaves open is faster by more than chance"
+            return own, "the recipe's own: nothing else that it leaves open is faster by more than chance"
         return best, f"a step takes {seconds / own_seconds:.0%} of the time of the recipe's own choice"
     return best, "the fastest that fits into memory"
 

@@ -128,6 +128,8 @@ class Forecast(Report):
     training_high: float
     night_seconds: float
     parts: tuple[Part, ...]
+    measuring_seconds: float = 0.0
+    """What the forecast itself took."""
     peak_memory_bytes: int
     memory_limit_bytes: int
     micro_batches: tuple[MicroBatchLimit, ...]

@@ -20,7 +20,8 @@ def sentence(forecast: Forecast) -> str:
     """The forecast in one sentence."""
     end = f"{when(forecast.ends_at, forecast.starts_at)}"
     early, late = (when(moment, forecast.starts_at) for moment in (forecast.earliest, forecast.latest))
-    return f"Ends at {end}, between {early} and {late}: {_verdict(forecast)}."
+    between = f", between {early} and {late}" if early != late else ""
+    return f"Ends at {end}{between}: {_verdict(forecast)}."
 
 
 def when(moment: datetime, start: datetime) -> str:
@@ -67,7 +68,7 @@ def _parts(forecast: Forecast) -> str:
     training = (
         f"  training alone {duration(forecast.training_seconds)} "
         f"({duration(forecast.training_low)} to {duration(forecast.training_high)}), "
-        f"{_brief(forecast.seconds_per_step)} a step; {_brief(forecast.seconds_per_image)} an image"
+        f"{_brief(forecast.seconds_per_step)} a step; drawing an image {_brief(forecast.seconds_per_image)}"
     )
     return "\n".join(["Time", *rows, total, training])
 
@@ -78,9 +79,9 @@ def _needs(forecast: Forecast) -> str:
         f"  disk    {size(forecast.disk_bytes)}, of {size(forecast.free_disk_bytes)} free",
     ]
     if forecast.micro_batches:
-        largest = ", ".join(f"{m.largest} with checkpointing {m.checkpointing}" for m in forecast.micro_batches)
+        largest = ", ".join(f"{m.largest} (checkpointing {m.checkpointing})" for m in forecast.micro_batches)
         cheapest = forecast.cheapest_checkpointing or "none of them"
-        lines.append(f"  fits    a micro-batch of up to {largest}")
+        lines.append(f"  fits    a micro-batch of up to {largest}; the effective batch is the most")
         lines.append(
             f"          cheapest checkpointing that fits with a micro-batch of {forecast.micro_batch}: {cheapest}"
         )

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -34,10 +35,12 @@ def forecast(recipe: Recipe, job: Job, models: ModelsReport, data: DataReport) -
     Raises:
         TrainingError: nothing could be measured; the reason is in the message.
     """
+    started = time.monotonic()
     load_libraries()  # the run's process holds them, and its memory is part of the forecast
     decisions = plan_decisions(job)
     with prepared(recipe, models, data, decisions, cache=job.cache) as request:
         found = _forecast(request, job, _measure(request))
+    found = found.model_copy(update={"measuring_seconds": time.monotonic() - started})
     outcome.keep(job.folder, found)
     return found
 

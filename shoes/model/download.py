@@ -40,7 +40,7 @@ def download(announced: Announcement, paths: Sequence[str], folder: Path) -> Non
         return
     whole = sum(file.size for file in files)
     arrived = {file.path: 0 for file in files}
-    size = f"{whole / 1e6:.1f} MB" if whole >= _WORTH_A_BAR else f"{whole / 1e3:.0f} kB"
+    size = f"{whole / 1024**2:.1f} MB" if whole >= _WORTH_A_BAR else f"{whole / 1024:.0f} kB"
     log.info("downloading %d files of %s, %s, to %s", len(files), announced.name, size, folder)
     with progress(f"downloading {announced.name}", "MB") as report:
         for file in files:
@@ -165,4 +165,4 @@ def _size(file: Path) -> int:
 
 
 def _gigabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.1f} GB"
+    return f"{num_bytes / 1024**3:.1f} GB"

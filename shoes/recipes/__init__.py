@@ -8,7 +8,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -92,10 +92,19 @@ def default_text(field: FieldInfo) -> str:
     return "none" if value is None else ",".join(value) if isinstance(value, tuple) else str(value)
 
 
+def choices(field: FieldInfo) -> tuple[str, ...]:
+    """The words that a field takes, where it takes only some."""
+    kinds = get_args(field.annotation) if get_origin(field.annotation) is not Literal else (field.annotation,)
+    words = [str(word) for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    if bool in kinds:
+        words = ["true", "false", *words]
+    return tuple(words)
+
+
 def _nearest(where: str) -> str:
     known = fields()
     by_leaf = [name for name in known if name.rpartition(".")[2] == where.rpartition(".")[2]]
-    close = by_leaf or difflib.get_close_matches(where, known, n=1, cutoff=0.5)
+    close = by_leaf or difflib.get_close_matches(where, known, n=1, cutoff=0.75)
     return f"did you mean {close[0]}?" if close else "`shoes run --help` lists all fields"
 
 

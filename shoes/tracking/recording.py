@@ -34,7 +34,7 @@ def destination(recipe: Recipe, job: Job, settings: Settings) -> Destination:
 def describe(journal: Journal, recipe: Recipe, job: Job, links: Mapping[str, str]) -> None:
     """Parameters, tags and the spec: what this run is."""
     model = {f"model.{name}": value for name, value in recipe.model.model_dump(mode="json").items()}
-    inputs = {"model.fingerprint": job.model.fingerprint, "data.fingerprint": ",".join(job.inputs)}
+    inputs = {"model.fingerprint": job.model.fingerprint, "data.fingerprint": ",".join(dict.fromkeys(job.inputs))}
     journal.parameters({**recipe.train.model_dump(mode="json"), **model, **inputs})
     tags = {"recipe": recipe.name, **_commit()}
     journal.tags("tags", tags)

@@ -250,8 +250,23 @@ def test_only_a_data_set_is_ever_replaced(
     with pytest.raises(DataError, match="holds the source itself"):
         import_data_set(inside, data_set, spec, resolution=32)
     assert inside.is_dir()
-    import_data_set(source, data_set, spec, resolution=32)
+    before = contents(data_set)
+    with pytest.raises(DataError, match=r"from another source, catalogue[\s\S]*--out"):
+        import_data_set(source, data_set, spec, resolution=32)
+    assert contents(data_set) == before
+    newer = make_catalogue(name="newer/catalogue", first=500)
+    import_data_set(newer, data_set, spec, resolution=32)
     assert all(int(r.attributes["id"]) >= 500 for r in load_split(data_set / "train"))
+
+
+def test_photos_that_had_to_be_enlarged_are_counted(make_catalogue: Make, tmp_path: Path, spec: DataSpec) -> None:
+    source = make_catalogue()
+    with Image.open(next(iter((source / "images").iterdir()))) as photo:
+        width, height = photo.size
+    larger = import_data_set(source, tmp_path / "larger", spec, resolution=2 * max(width, height))
+    assert any(f"40 of 40 photos had to be enlarged to {2 * max(width, height)} px" in n for n in larger.notes)
+    smaller = import_data_set(source, tmp_path / "smaller", spec, resolution=32)
+    assert not any("enlarged" in note for note in smaller.notes)
 
 
 def test_products_in_memory_make_the_same_layout(draw: Draw, tmp_path: Path, spec: DataSpec) -> None:

@@ -168,7 +168,7 @@ def test_an_old_data_set_is_whole_until_the_new_one_is(
     source, target = interrupted
     import_data_set(source, target, DataSpec(), resolution=32)
     before = contents(target)
-    other = make_catalogue(name="other", first=120)
+    other = make_catalogue(name="newer/catalogue", first=120)
     process = start(other, target)
     assert stop_after(10, process, signal.SIGKILL) == -9
     assert contents(target) == before

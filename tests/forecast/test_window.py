@@ -41,5 +41,10 @@ def test_the_night_starts_when_its_window_is_open_and_ends_with_it(
 
 @pytest.mark.parametrize("clock", ["7:00", "24:00", "07:60", "soon"])
 def test_a_clock_time_that_is_none_is_refused(clock: str) -> None:
-    with pytest.raises(ValueError, match="pattern"):
+    with pytest.raises(ValueError, match="hours and minutes"):
         WindowSpec(ends=clock)
+
+
+def test_a_window_without_any_time_in_it_is_refused() -> None:
+    with pytest.raises(ValueError, match="both 22:00"):
+        WindowSpec(starts="22:00", ends="22:00")

@@ -92,7 +92,7 @@ def _model_line(found: ModelCheck) -> str:
         count = len(found.problems)
         text = ngettext("{name}: {count} problem: {where}", "{name}: {count} problems, the first: {where}", count)
         return text.format(name=found.name, count=count, where=found.path / wrong[0])
-    size = number(sum(file.num_bytes for file in found.files) / 1e6, 0)
+    size = number(sum(file.num_bytes for file in found.files) / 1024**2, 0)
     count = len(found.files)
     text = ngettext("{name}: {count} file, {size} MB, verified", "{name}: {count} files, {size} MB, verified", count)
     return text.format(name=found.name, count=count, size=size)
