@@ -43,7 +43,7 @@ def verify(dataset_dir: Path, *, resolution: int | None = None) -> DataReport:
 
 def missing_data_set(dataset_dir: Path) -> Problem:
     """The problem of a data set that was not made yet."""
-    fix = f"make it from photos: `shoes data import SOURCE --out {dataset_dir}`"
+    fix = f"make it from photos, with the same --recipe: `shoes data import SOURCE --out {dataset_dir}`"
     return Problem(str(dataset_dir), "there is no data set", fix)
 
 
@@ -93,7 +93,7 @@ def _overlap_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
         if PurePosixPath(name).parent.name == "images":
             by_bytes[digest].append(name)
             by_name[PurePosixPath(name).name].append(name)
-    fix = f"make the data set again: `shoes data import SOURCE --out {folder}`"
+    fix = f"make the data set again, with the same --recipe: `shoes data import SOURCE --out {folder}`"
     for names in {tuple(names): None for names in (*by_bytes.values(), *by_name.values())}:
         if len({PurePosixPath(name).parts[0] for name in names}) > 1:
             yield Problem(", ".join(names), "one photo is in two splits", fix)
@@ -105,7 +105,7 @@ def _count_problems(folder: Path, manifest: Manifest, splits: Mapping[SplitName,
             yield Problem(
                 str(folder / name),
                 f"holds {len(records)} images, and the manifest counts {expected}",
-                f"make the data set again: `shoes data import SOURCE --out {folder}`",
+                f"make the data set again, with the same --recipe: `shoes data import SOURCE --out {folder}`",
             )
 
 
