@@ -37,7 +37,7 @@ def report(
         StageTime(name="verify-environment", seconds=environment.seconds),
         StageTime(name="fetch-model", seconds=models.seconds),
         StageTime(name="prepare-data", seconds=data.seconds),
-        *(StageTime(name="forecast", seconds=kept.measuring_seconds) for kept in [said] if kept is not None),
+        *([StageTime(name="forecast", seconds=said.measuring_seconds)] if said else []),
         StageTime(name="train-lora", seconds=training.seconds),
         StageTime(name="evaluate", seconds=evaluation.seconds),
         StageTime(name="promote", seconds=promotion.seconds),

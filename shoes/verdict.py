@@ -47,7 +47,7 @@ def text(
         trained(recipe, training),
         scores(evaluation),
         _stages(stages),
-        *(_forecast(found) for found in [forecast] if found is not None),
+        *([_forecast(forecast)] if forecast else []),
         "\n".join(["Where to look", *(f"  {line}" for line in where)]),
     ]
     return "\n\n".join(blocks)

@@ -13,6 +13,7 @@ from shoes.device.decisions import (
     choose_device,
     choose_precision,
     decide,
+    precision_name,
     problems,
     torch_dtype,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "decide",
     "limit_memory",
     "measure",
+    "precision_name",
     "problems",
     "release",
     "torch_dtype",

@@ -183,6 +183,11 @@ def memory_room(device: str, facts: DeviceFacts) -> int:
     return int(0.75 * facts.total_memory_bytes)
 
 
+def precision_name(precision: str) -> str:
+    """A precision as people call it: `no` is fp32."""
+    return "fp32" if precision == "no" else precision
+
+
 def torch_dtype(precision: str) -> "torch.dtype":
     """The dtype of a precision's frozen weights."""
     import torch

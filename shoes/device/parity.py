@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shoes.device.decisions import safer_precisions
+from shoes.device.decisions import precision_name, safer_precisions
 from shoes.device.facts import DeviceFacts
 from shoes.errors import TrainingError
 from shoes.reports import ParityTrial
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 REFERENCE = ("cpu", "no")
-NAMES = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def find_right_precision(compute: Compute, device: str, precision: str, facts: D
     """
     if (device, precision) == REFERENCE:
         return ()
-    log.info("checking one step and one decode on %s in %s against fp32 on the CPU", device, NAMES[precision])
+    log.info("checking one step and one decode on %s in %s against fp32 on the CPU", device, precision_name(precision))
     reference = compute(*REFERENCE)
     trials: list[ParityTrial] = []
     for choice in [(device, precision), *safer_precisions(device, precision, facts)]:
@@ -155,7 +154,7 @@ def _fault(name: str, error: float, limit: float) -> str:
 
 
 def _spelled(trial: ParityTrial) -> str:
-    return f"{trial.device} in {NAMES[trial.precision]}"
+    return f"{trial.device} in {precision_name(trial.precision)}"
 
 
 def _tell(trial: ParityTrial) -> None:

@@ -4,7 +4,7 @@ its own; the best one is kept for this machine."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from shoes.device import DeviceFacts, problems
+from shoes.device import DeviceFacts, precision_name, problems
 from shoes.errors import TrainingError
 from shoes.forecast.child import ask
 from shoes.forecast.choices import ChoiceMeasurement
@@ -14,7 +14,6 @@ from shoes.progress import Progress
 from shoes.spec import Precision, TrainSpec
 
 PRECISIONS: tuple[Precision, ...] = ("no", "bf16", "fp16")
-NAMES = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 WORTH = 0.97
 """Another choice than the recipe's own is taken when a step takes less than this share of its time."""
 
@@ -44,7 +43,7 @@ def measure_rows(
     rows: list[Choice] = []
     pairs = [(precision, mode) for precision in precisions for mode in MODES]
     for number, (precision, mode) in enumerate(pairs):
-        report(number, len(pairs), f"{NAMES[precision]}, checkpointing {mode}")
+        report(number, len(pairs), f"{precision_name(precision)}, checkpointing {mode}")
         fault = find_fault(precision)
         rows += [_refused(precision, mode, fault)] if fault else _measure_pair(request, forecast, precision, mode)
     report(len(pairs), len(pairs))

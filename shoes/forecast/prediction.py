@@ -11,6 +11,7 @@ from shoes.spec import Recipe
 
 UNCERTAINTY = 0.1
 """Share by which everything but the steps may be off; the steps' own range was measured."""
+_HOW = {"device", "device_name", "precision", "micro_batch", "checkpointing"}
 
 
 def predict(
@@ -34,36 +35,43 @@ def predict(
     seconds, night = _total(trained), _total([*trained, *evaluated])
     low, high = _range(measured, trained, seconds)
     start = window.start_of(recipe.window, now)
-    limits = micro_batch_limits(measured.memory, measured.memory_limit_bytes, recipe.train.effective_batch_size)
+    carried = _carried(measured, process_bytes)
     return Forecast(
         recipe=recipe.name,
         training=training,
         made_at=now,
-        device=measured.device,
-        device_name=measured.device_name,
-        precision=measured.precision,
-        micro_batch=measured.micro_batch,
-        checkpointing=measured.checkpointing,
+        **measured.model_dump(include=_HOW),
         start_step=plan.start_step,
         num_steps=plan.num_steps,
         seconds_per_step=measured.step.typical,
         seconds_per_image=measured.drawing_seconds_per_image,
         starts_at=start,
-        ends_at=start + timedelta(seconds=night),
-        earliest=start + timedelta(seconds=low + _total(evaluated) * (1 - UNCERTAINTY)),
-        latest=start + timedelta(seconds=high + _total(evaluated) * (1 + UNCERTAINTY)),
+        **_ends(start, trained=(low, seconds, high), evaluated=_total(evaluated)),
         window_ends_at=window.end_of(recipe.window, start),
         training_seconds=seconds,
         training_low=low,
         training_high=high,
         night_seconds=night,
         parts=(*trained, *evaluated),
-        peak_memory_bytes=measured.peak_bytes + _carried(measured, process_bytes),
-        memory_limit_bytes=measured.memory_limit_bytes + _carried(measured, process_bytes),
-        micro_batches=limits,
+        peak_memory_bytes=measured.peak_bytes + carried,
+        memory_limit_bytes=measured.memory_limit_bytes + carried,
+        micro_batches=_limits(recipe, measured),
         disk_bytes=disk_bytes(recipe, plan, measured),
         free_disk_bytes=free_disk_bytes,
     )
+
+
+def _ends(start: datetime, *, trained: tuple[float, float, float], evaluated: float) -> dict[str, datetime]:
+    """The end with its range; `trained` is the least, the likely and the most time."""
+    shares = {"earliest": 1 - UNCERTAINTY, "ends_at": 1.0, "latest": 1 + UNCERTAINTY}
+    return {
+        name: start + timedelta(seconds=seconds + share * evaluated)
+        for (name, share), seconds in zip(shares.items(), trained, strict=True)
+    }
+
+
+def _limits(recipe: Recipe, measured: Measurement) -> tuple[MicroBatchLimit, ...]:
+    return micro_batch_limits(measured.memory, measured.memory_limit_bytes, recipe.train.effective_batch_size)
 
 
 def _carried(measured: Measurement, process_bytes: int) -> int:

@@ -1,5 +1,6 @@
 """What the forecast hands on: frozen, JSON-able. Memory and disk in bytes, times in seconds."""
 
+import statistics
 from datetime import datetime
 
 from shoes.reports import Report
@@ -14,9 +15,7 @@ class Samples(Report):
     @property
     def typical(self) -> float:
         """Median of the repeats; the first where there was no other."""
-        ordered = sorted(self.others) or [self.first]
-        middle = len(ordered) // 2
-        return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+        return statistics.median(self.others or (self.first,))
 
     @property
     def spread(self) -> tuple[float, float]:

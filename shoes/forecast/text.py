@@ -2,10 +2,9 @@
 
 from datetime import datetime
 
+from shoes.device import precision_name
 from shoes.forecast.reports import Choice, Comparison, Forecast
 from shoes.progress import duration, size
-
-PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 
 
 def text(forecast: Forecast) -> str:
@@ -50,7 +49,7 @@ def _ends(forecast: Forecast) -> datetime:
 
 
 def _headline(forecast: Forecast) -> str:
-    precision = PRECISIONS[forecast.precision]
+    precision = precision_name(forecast.precision)
     how = f"micro-batch {forecast.micro_batch}, checkpointing {forecast.checkpointing}"
     left = f"{forecast.num_steps:,} steps" + (f" from step {forecast.start_step:,} on" if forecast.start_step else "")
     return (
@@ -101,7 +100,7 @@ def comparison(found: Comparison) -> str:
 
 def _row(row: Choice, *, is_chosen: bool) -> str:
     mark = "→ " if is_chosen else "  "
-    start = f"  {mark}{PRECISIONS[row.precision]:<11}{row.micro_batch:>11}  {row.checkpointing:<15}"
+    start = f"  {mark}{precision_name(row.precision):<11}{row.micro_batch:>11}  {row.checkpointing:<15}"
     if row.seconds_per_step is None or row.total_seconds is None or row.training_bytes is None:
         return f"{start}  {row.note}"
     drawing = size(row.inference_bytes) if row.inference_bytes else ""

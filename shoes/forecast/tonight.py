@@ -1,14 +1,13 @@
 """The forecast of a recipe on this machine, from the first measurement to the advice."""
 
 import logging
-import shutil
 import time
 from datetime import datetime
-from pathlib import Path
 
 import psutil
 
 from shoes import device, recipes
+from shoes.environment.disk import free_bytes
 from shoes.errors import TrainingError
 from shoes.forecast import outcome
 from shoes.forecast.advice import advice
@@ -103,7 +102,7 @@ def _forecast(request: Request, job: Job, measured: Measurement) -> Forecast:
         measured,
         now=datetime.now().astimezone(),
         process_bytes=psutil.Process().memory_info().rss,
-        free_disk_bytes=shutil.disk_usage(_existing(job.folder)).free,
+        free_disk_bytes=free_bytes(job.folder),
     )
     said = tuple(advice(recipe.name, found, _other_recipes(request, measured)))
     return found.model_copy(update={"advice": said})
@@ -129,9 +128,3 @@ def _other_recipes(request: Request, measured: Measurement) -> dict[str, float]:
 
 def _is_alike(one: Recipe, other: Recipe) -> bool:
     return one.model == other.model and one.train.resolution == other.train.resolution
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from shoes.device import precision_name
 from shoes.model.comparison import PLAIN, OptionComparison, OptionTrial
-from shoes.model.trial import GRID, PRECISIONS, TrialReport
+from shoes.model.trial import GRID, TrialReport
 from shoes.progress import duration, size
 from shoes.reports import ModelCheck, ModelReport
 
@@ -37,7 +38,7 @@ def trial(report: TrialReport) -> str:
     """First pictures: speed, memory and verdicts."""
     plan = report.plan
     adapter = f" with {plan.adapter_dir}" if plan.adapter_dir else ""
-    precision = PRECISIONS.get(plan.precision, plan.precision)
+    precision = precision_name(plan.precision)
     head = (
         f"First pictures of {plan.name}{adapter}\n"
         f"on {plan.device} in {precision}, {plan.resolution} px, {plan.num_inference_steps} steps ({plan.scheduler})"

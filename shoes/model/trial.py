@@ -32,7 +32,6 @@ KNOWN_PRODUCTS: tuple[Mapping[str, str], ...] = (
 machines, or two nights, can be compared."""
 REPORT = "trial.json"
 GRID = "grid.png"
-PRECISIONS = {"no": "fp32"}
 """Names for people, where they differ from the recipe's."""
 
 

@@ -137,7 +137,7 @@ def pin_decisions(job: Job) -> Decisions:
         write_text(file, pretty_json(pinned.__dict__))
     torch.set_num_threads(pinned.num_threads)
     log.info("device %s: %s", pinned.device, pinned.reasons["device"])
-    log.info("precision %s: %s", "fp32" if pinned.precision == "no" else pinned.precision, pinned.reasons["precision"])
+    log.info("precision %s: %s", device.precision_name(pinned.precision), pinned.reasons["precision"])
     return pinned
 
 

@@ -29,6 +29,7 @@ def at(day: int, clock: str) -> datetime:
         (DAY, at(1, "18:00"), at(2, "09:00"), at(2, "17:00")),
         (WindowSpec(), at(1, "18:00"), at(1, "18:00"), None),
         (WindowSpec(ends="07:00"), at(1, "18:00"), at(1, "18:00"), at(2, "07:00")),
+        (WindowSpec(ends="07:00"), at(1, "07:00"), at(1, "07:00"), at(2, "07:00")),
         (WindowSpec(ends="07:00"), at(1, "06:00"), at(1, "06:00"), at(1, "07:00")),
     ],
 )
