@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from shoes.cli.check import check
-from shoes.cli.command import Outcome, RecipeCommand, run_with_recipe
+from shoes.cli.command import Outcome, RecipeCommand, TrainingCommand, run_with_recipe
 from shoes.cli.data import data
 from shoes.cli.forecast import compare, tonight
 from shoes.cli.model import model
-from shoes.cli.training import evaluate, train
+from shoes.cli.training import evaluate, paused, train
 
 if TYPE_CHECKING:
     from shoes.spec import Recipe
@@ -23,18 +23,20 @@ def main() -> None:
     """Fine-tune an image model overnight, and find a verdict in the morning that can be trusted."""
 
 
-@main.command(cls=RecipeCommand)
+@main.command(cls=TrainingCommand)
 @click.pass_context
 def run(context: click.Context, recipe: str, as_json: bool) -> None:
     """Run the whole night: verify, fetch, prepare, train, evaluate, promote, report.
 
-    What was done before is not done again; an interrupted training goes on where it stopped.
+    What was done before is not done again; an interrupted training goes on where it stopped. One that reaches the
+    end of the recipe's window is paused, and the night ends there: the next run goes on.
     """
     run_with_recipe(context, recipe, as_json, _run)
 
 
 def _run(recipe: "Recipe") -> Outcome:
     from shoes.preflight import preflight
+    from shoes.reports import PausedTraining
 
     preflight(recipe)
     prepare_prefect()
@@ -42,7 +44,9 @@ def _run(recipe: "Recipe") -> Outcome:
 
     report = overnight(recipe)
     logging.getLogger("prefect").setLevel(logging.WARNING)  # the verdict is the last word
-    return Outcome(f"\n{report.text}", report.model_dump(mode="json"))
+    if isinstance(report, PausedTraining):
+        return paused(recipe, report)
+    return Outcome(f"\n{report.text}", {"state": "finished", **report.model_dump(mode="json")})
 
 
 @main.command(cls=RecipeCommand)

@@ -9,21 +9,25 @@ from shoes.reports import (
     EvaluationReport,
     ModelsReport,
     NightReport,
+    PausedTraining,
     PromotionReport,
     TrainReport,
 )
 from shoes.spec import Recipe
 from tasks import stages
+from tasks.links import paused
 
 
 @flow(name="overnight", flow_run_name="{recipe.name}", persist_result=True, result_serializer="json")
-def overnight(recipe: Recipe) -> NightReport:
+def overnight(recipe: Recipe) -> NightReport | PausedTraining:
     """Verify, fetch, prepare, forecast, train, evaluate, promote, report."""
     environment = stages.verify_environment(recipe)
     models = stages.fetch_model(recipe)
     data = stages.prepare_data(recipe)
     stages.forecast(recipe, models, data)
     training = stages.train_lora(recipe, models, data)
+    if isinstance(training, PausedTraining):
+        return paused(training)
     evaluation = stages.evaluate(recipe, models, data, training)
     promotion = stages.promote(recipe, models, data, training, evaluation)
     return stages.report(recipe, environment, models, data, training, evaluation, promotion)
@@ -55,10 +59,11 @@ def forecast(recipe: Recipe) -> Forecast | None:
 
 
 @flow(name="train-lora", flow_run_name="{recipe.name}")
-def train_lora(recipe: Recipe) -> TrainReport:
+def train_lora(recipe: Recipe) -> TrainReport | PausedTraining:
     """Train the adapter, or go on with it."""
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
-    return stages.train_lora(recipe, models, data)
+    training = stages.train_lora(recipe, models, data)
+    return paused(training) if isinstance(training, PausedTraining) else training
 
 
 @flow(name="evaluate", flow_run_name="{recipe.name}")

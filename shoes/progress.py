@@ -27,6 +27,18 @@ def progress(title: str, unit: str = "steps") -> Iterator[Progress]:
         yield _Lines(title, unit)
 
 
+def both(first: Progress, second: Progress | None) -> Progress:
+    """Tells two reporters the same."""
+    if second is None:
+        return first
+
+    def report(done: int, total: int, note: str = "") -> None:
+        first(done, total, note)
+        second(done, total, note)
+
+    return report
+
+
 @contextmanager
 def _bar(title: str, unit: str) -> Iterator[Progress]:
     from tqdm import tqdm
@@ -69,11 +81,17 @@ class _Lines:
         log.info("%s: %d of %d %s%s%s", self._title, done, total, self._unit, self._left(done, total, now), tail)
 
     def _left(self, done: int, total: int, now: float) -> str:
-        rate = (done - (self._first or 0)) / max(now - self._started, 1e-9)
-        if rate <= 0:
-            return ""
-        speed = f"{rate:.1f}" if rate < 10 else f"{rate:.0f}"
-        return f", {speed} a second, {duration((total - done) / rate)} left"
+        words = pace(done - (self._first or 0), now - self._started, total - done)
+        return f", {words}" if words else ""
+
+
+def pace(done: int, seconds: float, left: int) -> str:
+    """Rate and time left, from what was done in some seconds: 2.4 a second, 8 min 20 s left. Empty: nothing yet."""
+    rate = done / max(seconds, 1e-9)
+    if rate <= 0:
+        return ""
+    speed = f"{1 / rate:.1f} s each" if rate < 1 else f"{rate:.1f} a second" if rate < 10 else f"{rate:.0f} a second"
+    return f"{speed}, {duration(left / rate)} left"
 
 
 def duration(seconds: float) -> str:

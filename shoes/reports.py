@@ -154,8 +154,34 @@ class ParityTrial(Report):
     seconds: float = 0.0
 
 
+class Intervention(Report):
+    """Where a training saved itself: what it met, and what it does differently since then."""
+
+    step: int
+    """The step that could not be taken as it was."""
+    kind: Literal["again", "precision", "learning_rate", "micro_batch", "checkpointing", "cache", "checkpoint", "disk"]
+    detail: str
+    """In words, for people."""
+
+
+class PausedTraining(Report):
+    """A training that stopped before its end with its state saved, and goes on when it is started again."""
+
+    fingerprint: str
+    run_dir: Path
+    step: int
+    """Steps that were run so far."""
+    max_train_steps: int
+    reason: str
+    """Why it stopped: the window's end, say."""
+    device: str
+    precision: str
+    seconds: float
+    """Time spent training, over all tries."""
+
+
 class TrainReport(Report):
-    """A finished (or stopped) training."""
+    """A finished training."""
 
     fingerprint: str
     run_dir: Path
@@ -184,6 +210,8 @@ class TrainReport(Report):
     """Is the device right? One entry per precision that was tried; the last one was taken. Empty: fp32 on the CPU."""
     peak_memory_bytes: int = 0
     """The most memory that training took on its device, over all tries; on the CPU that of the whole process."""
+    interventions: tuple[Intervention, ...] = ()
+    """How the training saved itself on its way."""
 
 
 class ArmScores(Report):

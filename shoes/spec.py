@@ -20,6 +20,7 @@ from pydantic import (
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Precision = Literal["auto", "no", "fp16", "bf16"]
 DeviceChoice = Literal["auto", "cpu", "mps", "cuda"]
+Checkpointing = Literal["off", "attention", "full"]
 SchedulerName = Literal["dpm-solver", "ddim", "euler", "pndm"]
 
 
@@ -47,6 +48,12 @@ class Spec(BaseModel):
         field = cls.model_fields.get(name)
         may_be_empty = field is not None and type(None) in getattr(field.annotation, "__args__", ())
         return may_be_empty and isinstance(value, str) and value.lower() in {"none", "null", ""}
+
+
+def _understand_switch(value: object) -> object:
+    """The two words that gradient_checkpointing had before it had more."""
+    words = {"true": "full", "1": "full", "yes": "full", "on": "full", "false": "off", "0": "off", "no": "off"}
+    return words.get(str(value).lower(), value)
 
 
 def _switch_or_auto(value: object) -> object:
@@ -142,8 +149,12 @@ class TrainSpec(Spec):
     """Images drawn, encoded or scored at once outside the training step."""
     mixed_precision: Precision = "auto"
     """Precision of the frozen weights; the adapter's own stay in fp32. `auto` decides by the device."""
-    gradient_checkpointing: bool | Literal["auto"] = "auto"
-    """Recompute activations in the backward pass: less memory, about half more time; `auto`: only where it has to."""
+    gradient_checkpointing: Literal[Checkpointing, "auto"] = "auto"
+    """What the backward pass computes again instead of keeping it: off, attention (the largest self-attention cores,
+    whose scores are most of the memory where they are kept), full (every block: about half more time), or auto: what
+    is fastest here and fits. true and false mean full and off."""
+    devices: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that share each effective batch, one per GPU, or several on a CPU; they see the same batches as one."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """Peak learning rate of AdamW."""
     lr_scheduler: Literal[
@@ -152,6 +163,10 @@ class TrainSpec(Spec):
     """Learning rate schedule, by diffusers' names."""
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 500
     """Steps over which the learning rate rises from 0 to its peak."""
+    lr_num_cycles: Annotated[int, Field(ge=1)] = 1
+    """Restarts of cosine_with_restarts."""
+    lr_power: Annotated[float, Field(gt=0)] = 1.0
+    """Power of the polynomial schedule."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """AdamW's decay of the first moment."""
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -170,8 +185,25 @@ class TrainSpec(Spec):
     """Dropout in the adapter; only 0 gives the same gradients on every device."""
     lora_target_modules: tuple[str, ...] = ("to_k", "to_q", "to_v", "to_out.0")
     """Layers of the UNet that get an adapter, by the end of their names."""
+    use_rslora: bool = False
+    """Scale the update by lora_alpha / √rank instead (rank-stabilised LoRA)."""
+    loraplus_lr_ratio: Annotated[float, Field(ge=1)] = 1.0
+    """Learning rate of the adapter's B matrices over that of its A matrices (LoRA+); 1 treats both alike."""
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of samples trained with the empty caption, for classifier-free guidance."""
+    snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    """Weigh each timestep's loss by its signal-to-noise ratio, cut at this value (min-SNR; 5 is usual); none: all
+    alike."""
+    timestep_sampling: Literal["uniform", "stratified"] = "uniform"
+    """stratified spreads the timesteps of each effective batch evenly over the schedule."""
+    noise_offset: Annotated[float, Field(ge=0)] = 0.0
+    """Strength of a noise that is the same over a whole channel, which lets pictures become darker and brighter."""
+    random_flip: bool = False
+    """Show each photo mirrored in half of its turns; both are encoded once."""
+    use_ema: bool = False
+    """Validate and export an exponential moving average of the adapter instead of its last weights."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] = 0.995
+    """Most that the average keeps of itself at a step; it begins lower and rises."""
     max_train_steps: Annotated[int, Field(ge=0)] = 3000
     """Optimizer steps; exactly this many are run."""
     save_steps: Annotated[int, Field(ge=1)] = 500
@@ -188,6 +220,12 @@ class TrainSpec(Spec):
     """Resumable state is saved at least this often, whatever the steps."""
     checkpoints_total_limit: Annotated[int, Field(ge=1)] = 2
     """Older resumable states beyond this many are removed, once the newer ones verify."""
+    candidates_total_limit: Annotated[int, Field(ge=1)] = 3
+    """Exported candidates that are kept: those with the lowest held-out loss."""
+    early_stopping_patience: Annotated[int, Field(ge=1)] | None = 3
+    """Stop when so many validations in a row have not lowered the best held-out loss; none: run all steps."""
+    max_recoveries: Annotated[int, Field(ge=0)] = 8
+    """Times that a training may save itself from NaN or infinity before it gives up."""
     use_8bit_adam: bool = False
     """AdamW with 8-bit state. Refused for now: an adapter's state is some 10 MB, so there is nothing to save."""
     report_to: Literal["mlflow"] = "mlflow"
@@ -209,6 +247,15 @@ class TrainSpec(Spec):
         return self.train_batch_size * self.gradient_accumulation_steps
 
     @model_validator(mode="after")
+    def _have_an_image_for_each_device(self) -> Self:
+        if self.devices > self.effective_batch_size:
+            raise ValueError(
+                f"devices ({self.devices}) must not be more than the images of an effective batch "
+                f"({self.effective_batch_size}), or some have nothing to do"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _warm_up_within_the_run(self) -> Self:
         needs_warmup = self.lr_scheduler != "constant" and self.max_train_steps > 0
         if needs_warmup and self.lr_warmup_steps >= self.max_train_steps:
@@ -220,8 +267,8 @@ class TrainSpec(Spec):
 
     @field_validator("gradient_checkpointing", mode="before")
     @classmethod
-    def _be_a_switch_or_auto(cls, value: object) -> object:
-        return _switch_or_auto(value)
+    def _be_a_mode_or_a_switch(cls, value: object) -> object:
+        return _understand_switch(value)
 
     @field_validator("use_8bit_adam")
     @classmethod

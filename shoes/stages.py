@@ -6,17 +6,18 @@ Each is idempotent: a result that is there and verifies is returned at once.
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from shoes import dataset, environment
 from shoes.errors import ShoesError, TrainingError
 from shoes.evaluation.inputs import Adapter, Arm, EvaluationInputs
-from shoes.forecast import outcome
+from shoes.forecast import outcome, window
 from shoes.forecast.reports import Comparison, Forecast
 from shoes.model.files import check, fetch, repair
 from shoes.model.wanted import wanted_models
 from shoes.preflight import require_targets
-from shoes.progress import progress
+from shoes.progress import Progress, progress
 from shoes.publishing import promotion
 from shoes.reports import (
     DataReport,
@@ -24,6 +25,7 @@ from shoes.reports import (
     EvaluationReport,
     ModelCheck,
     ModelsReport,
+    PausedTraining,
     PromotionReport,
     TrainReport,
 )
@@ -137,12 +139,17 @@ def compare(recipe: Recipe, models: ModelsReport, data: DataReport) -> tuple[Com
 
 
 def train(
-    recipe: Recipe, models: ModelsReport, data: DataReport, links: Mapping[str, str] | None = None
-) -> TrainReport:
-    """Train the adapter, or go on where an earlier try stopped.
+    recipe: Recipe,
+    models: ModelsReport,
+    data: DataReport,
+    links: Mapping[str, str] | None = None,
+    on_progress: Progress | None = None,
+) -> TrainReport | PausedTraining:
+    """Train the adapter, or go on where an earlier try stopped; paused at the end of the recipe's window.
 
     Args:
         links: tags that lead from the run to what started it, for example Prefect's flow run.
+        on_progress: told of every step, beside the terminal; must return at once.
     """
     from shoes.training.loop import train as run
 
@@ -151,13 +158,20 @@ def train(
         recording.describe(journal, recipe, job, links or {})
         recording.data_set(journal, job, data)
         try:
-            report = run(job, journal)
+            report = run(job, journal, on_progress=on_progress, deadline=deadline(recipe))
+            if isinstance(report, PausedTraining):
+                return report
             if found := outcome.outcome(outcome.kept(job.folder), report):
                 outcome.record(journal, found, report.step)
             return report
         except ShoesError as error:
             recording.fail(journal, error)
             raise
+
+
+def deadline(recipe: Recipe) -> datetime | None:
+    """When a training that starts now has to have stopped; None where the recipe's window has no end."""
+    return window.end_of(recipe.window, window.start_of(recipe.window, datetime.now().astimezone()))
 
 
 def trained(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport:

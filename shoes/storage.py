@@ -5,9 +5,11 @@ it appear. A folder with a manifest holds the SHA-256 of each of its other files
 manifest does not count.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +20,8 @@ from pydantic import BaseModel
 
 MANIFEST = "manifest.json"
 _PARTIAL = ".partial-"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk is full, the person's share of it is, or a file may not grow any more."""
 
 
 def sha256(path: Path) -> str:
@@ -60,10 +64,15 @@ def sync_path(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file by `text`, atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file by `content`, atomically: where that fails, the former file is there and nothing else."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{_PARTIAL}{path.name}-{os.getpid()}")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         sync_path(partial)
         partial.replace(path)
     finally:
@@ -94,8 +103,52 @@ def new_folder(target: Path, *, manifest: bool = True) -> Iterator[Path]:
 
 def remove_leftovers(target: Path) -> None:
     """Remove what writers of `target` left behind when they died."""
-    for leftover in target.parent.glob(f"{_PARTIAL}{target.name}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    name = re.compile(re.escape(f"{_PARTIAL}{target.name}-") + r"(old-)?\d+")
+    for leftover in target.parent.glob(f"{_PARTIAL}*"):
+        if name.fullmatch(leftover.name):  # not one of `target-2`, whose writer may be at work
+            remove_path(leftover)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What writers left anywhere below `folder` when they died; those whose process lives are left alone."""
+    import psutil
+
+    found = {path: path.name.rpartition("-")[2] for path in folder.rglob(f"{_PARTIAL}*")}
+    dead = {path for path, pid in found.items() if pid.isdigit() and not psutil.pid_exists(int(pid))}
+    return sorted(path for path in dead if dead.isdisjoint(path.parents))
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file, or a folder so that half of it never looks whole: its manifest first."""
+    if path.is_dir() and not path.is_symlink():
+        (path / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; 0 when it is not there."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, says that there is no room to write.
+
+    Libraries that are not written in Python, and SQLite, say so in words only: they put the system's text for the
+    error number into theirs.
+    """
+    words = [os.strerror(number).lower() for number in _NO_ROOM] + ["disk is full"]
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno is not None:
+            if seen.errno in _NO_ROOM:
+                return True
+        elif any(text in str(seen).lower() for text in words):
+            return True
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return False
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -138,6 +191,17 @@ def _replace_folder(partial: Path, target: Path) -> None:
     doomed = target.with_name(f"{_PARTIAL}{target.name}-old-{os.getpid()}")
     with suppress(FileNotFoundError):
         target.rename(doomed)
-    partial.rename(target)
-    sync_path(target.parent)
+    try:
+        partial.rename(target)
+        sync_path(target.parent)
+    except BaseException:
+        _put_back(partial, target, doomed)
+        raise
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _put_back(partial: Path, target: Path, former: Path) -> None:
+    """Undo the renames as far as they came."""
+    for source, goal in ((target, partial), (former, target)):
+        with suppress(FileNotFoundError):
+            source.rename(goal)

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shoes.storage import write_bytes
+
 if TYPE_CHECKING:
     import torch
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file. Not atomic by itself: write into a `storage.new_folder`."""
+    """Write a safetensors file, atomically."""
     from safetensors.torch import save
 
     blob = save({name: tensor.contiguous() for name, tensor in tensors.items()}, dict(metadata or {"format": "pt"}))
@@ -22,7 +24,7 @@ def write_tensors(path: Path, tensors: "Mapping[str, torch.Tensor]", metadata: M
     header = json.loads(blob[8 : 8 + size])
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format wants the data aligned to 8 bytes
-    path.write_bytes(len(text).to_bytes(8, "little") + text + blob[8 + size :])
+    write_bytes(path, len(text).to_bytes(8, "little") + text + blob[8 + size :])
 
 
 def read_tensors(path: Path) -> "dict[str, torch.Tensor]":

@@ -9,6 +9,7 @@ from shoes.reports import (
     Comparison,
     EvaluationReport,
     Outcome,
+    PausedTraining,
     PromotionReport,
     StageTime,
     TrainReport,
@@ -47,7 +48,7 @@ def text(
         trained(recipe, training),
         scores(evaluation),
         _stages(stages),
-        *([_forecast(forecast)] if forecast else []),
+        *([forecast_outcome(forecast)] if forecast else []),
         "\n".join(["Where to look", *(f"  {line}" for line in where)]),
     ]
     return "\n\n".join(blocks)
@@ -67,6 +68,7 @@ def trained(recipe: Recipe, report: TrainReport) -> str:
             f"  {report.step:,} of {report.max_train_steps:,} steps of {recipe.train.effective_batch_size} images, "
             f"on {report.device}, {report.images_per_second:.3g} images a second{resumed}",
             *_fallback(report),
+            *_interventions(report),
             f"  ended because {report.end_reason}; step {report.chosen_step:,} is exported, the one with the lowest "
             "held-out loss",
             f"  held-out loss {base.mean:.4f} → {chosen.mean:.4f}, a change of {change}; below 0 is better",
@@ -77,6 +79,33 @@ def trained(recipe: Recipe, report: TrainReport) -> str:
 def _fallback(report: TrainReport) -> list[str]:
     """One line when the device computed wrong in the precision that was meant."""
     return [f"  {in_words(report.parity)}"] if len(report.parity) > 1 else []
+
+
+def _interventions(report: TrainReport) -> list[str]:
+    """One line for each time that the training saved itself."""
+    return [f"  trouble at step {done.step:,}: {done.detail}" for done in report.interventions]
+
+
+def paused_sentence(report: PausedTraining) -> str:
+    """Where a training stopped, why, and how it goes on, in one sentence."""
+    return (
+        f"The training paused at step {report.step:,} of {report.max_train_steps:,}: {report.reason}; "
+        "the next run goes on from there."
+    )
+
+
+def paused(recipe: Recipe, report: PausedTraining) -> str:
+    """A training that goes on another time: how far it is, what is left, and what to do."""
+    left = report.max_train_steps - report.step
+    rest = f", about {duration(report.seconds / report.step * left)} at this pace" if report.step else ""
+    return "\n".join(
+        [
+            paused_sentence(report),
+            f"  trained for {duration(report.seconds)} so far, on {report.device}; steps left: {left:,}{rest}",
+            f"  every step is saved in {report.run_dir}",
+            f"  to go on: the same command again, or the next scheduled run of {recipe.name}",
+        ]
+    )
 
 
 def scores(report: EvaluationReport) -> str:
@@ -105,7 +134,8 @@ def _comparison_rows(comparison: Comparison) -> list[str]:
     ]
 
 
-def _forecast(found: Outcome) -> str:
+def forecast_outcome(found: Outcome) -> str:
+    """What was forecast, beside what happened."""
     lines = [
         f"  training  {duration(found.predicted_seconds)}, and it took {duration(found.actual_seconds)} "
         f"({found.time_error:+.0%})",

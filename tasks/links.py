@@ -2,11 +2,18 @@
 
 from prefect import runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
+from shoes import verdict
 from shoes.environment.text import rows, sentence
 from shoes.forecast import text
 from shoes.forecast.reports import Forecast
-from shoes.reports import EnvironmentReport, NightReport
+from shoes.reports import EnvironmentReport, NightReport, PausedTraining, TrainReport
+from shoes.spec import Recipe
+
+PAUSED = "Training paused"
+"""Name of the state of a run that stopped before its end and goes on another time; for Prefect it is completed."""
 
 
 def flow_run_links() -> dict[str, str]:
@@ -27,6 +34,20 @@ def show_forecast(found: Forecast | None) -> None:
     if found is not None:
         said = text.sentence(found)
         create_markdown_artifact(f"**{said}**\n\n```text\n{text.text(found)}\n```", key="forecast", description=said)
+
+
+def show_pause(recipe: Recipe, training: TrainReport | PausedTraining) -> None:
+    """Where a training stopped and how it goes on, in the place of a verdict; one that is finished needs none."""
+    if isinstance(training, PausedTraining):
+        said = verdict.paused_sentence(training)
+        create_markdown_artifact(
+            f"**{said}**\n\n```text\n{verdict.paused(recipe, training)}\n```", key="verdict", description=said
+        )
+
+
+def paused(training: PausedTraining) -> State[PausedTraining]:
+    """The state of a flow run whose training goes on another time; who calls the flow gets the report."""
+    return Completed(name=PAUSED, message=verdict.paused_sentence(training), data=training)
 
 
 def show_verdict(report: NightReport) -> None:

@@ -10,11 +10,13 @@ from shoes.reports import (
     EvaluationReport,
     ModelsReport,
     NightReport,
+    PausedTraining,
     PromotionReport,
     TrainReport,
 )
 from shoes.spec import Recipe
-from tasks.links import flow_run_links, show_environment, show_forecast, show_verdict
+from tasks.links import flow_run_links, show_environment, show_forecast, show_pause, show_verdict
+from tasks.live import live
 from tasks.retrying import RETRYING
 
 
@@ -46,10 +48,15 @@ def forecast(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast
     return found
 
 
-@task(name="train-lora", **RETRYING)
-def train_lora(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport:
+# A kept result may be that of a training that paused. The stage itself knows best what is done: it returns at once
+# when all is, so a retry asks it again.
+@task(name="train-lora", refresh_cache=True, **RETRYING)
+def train_lora(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport | PausedTraining:
     """Train, or go on where an earlier try stopped."""
-    return stages.train(recipe, models, data, flow_run_links())
+    with live("training") as report_progress:
+        training = stages.train(recipe, models, data, flow_run_links(), report_progress)
+    show_pause(recipe, training)
+    return training
 
 
 @task(name="find-training", **RETRYING)

@@ -200,3 +200,36 @@ def test_help_names_the_words_that_a_field_takes() -> None:
     text = " ".join(shoes("train", "--help").output.split())
     assert "One of true, false, auto." in text
     assert "One of auto, no, fp16, bf16." in text
+
+
+def test_training_alone_ends_with_its_forecast_and_says_that_it_is_finished(
+    in_night, micro_flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shoes.forecast import outcome
+
+    class Said:
+        training_seconds, peak_memory_bytes, start_step = 2 * in_night.training.seconds, 10**9, 0
+
+    monkeypatch.setattr(outcome, "kept", lambda folder: Said() if folder == in_night.training.run_dir else None)
+    text = shoes("train", *micro_flags).stdout
+    assert "What the forecast said" in text
+    assert "(+100%)" in text
+    found = json.loads(shoes("train", "--json", *micro_flags).stdout)
+    assert (found["state"], found["step"]) == ("finished", 4)
+    assert found["forecast"]["predicted_peak_bytes"] == 10**9
+    monkeypatch.setattr(outcome, "kept", lambda folder: None)
+    assert "What the forecast said" not in shoes("train", *micro_flags).stdout
+
+
+def test_a_training_that_pauses_is_no_failure(in_night, micro_flags: list[str], monkeypatch) -> None:
+    from shoes import stages
+    from shoes.reports import PausedTraining
+
+    shared = {name: getattr(in_night.training, name) for name in PausedTraining.model_fields if name != "reason"}
+    report = PausedTraining(reason="the disk has 2.1 GB left", **{**shared, "step": 2})
+    monkeypatch.setattr(stages, "train", lambda *given: report)
+    result = shoes("train", *micro_flags)
+    assert result.exit_code == 0
+    assert "paused at step 2 of 4: the disk has 2.1 GB left" in result.stdout
+    found = json.loads(shoes("train", "--json", *micro_flags).stdout)
+    assert (found["state"], found["reason"]) == ("paused", report.reason)

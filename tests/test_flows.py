@@ -1,11 +1,16 @@
 """The night under a real Prefect: what runs, what is kept, what is retried."""
 
 import asyncio
+import logging
+import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from shoes import stages
 from shoes.errors import DataError, Problem, TrackingUnavailable
+from shoes.reports import PausedTraining
 from shoes.spec import Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
@@ -112,6 +117,140 @@ def test_only_what_waiting_can_mend_is_retried(
     with pytest.raises(type(error)):
         trial(night.recipe)
     assert len(calls) == tries
+
+
+def artifact(key: str) -> Any:
+    from prefect.artifacts import Artifact
+
+    return Artifact.get(key)
+
+
+def test_progress_is_shown_while_it_trains(prefect: None, micro: Callable[..., Recipe]) -> None:
+    from flows.overnight import train_lora
+
+    report = train_lora(micro({"train.seed": "11"}))
+    found = artifact("training")
+    assert (found.type, float(found.data)) == ("progress", 100)
+    assert found.description.startswith(f"step {report.step} of 4, loss 0.")
+    assert found.description.endswith("all done")
+    assert found.task_run_id in {run.id for run in task_runs("train-lora")}
+    assert not [thread for thread in threading.enumerate() if thread.name == "live-progress"]
+
+
+class Heard(logging.Handler):
+    """What a logger was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def test_a_dashboard_that_is_away_costs_one_line(prefect: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect import flow, task
+
+    from tasks import live
+
+    tries: list[threading.Thread] = []
+
+    def away(**words: object) -> None:
+        tries.append(threading.current_thread())
+        raise OSError("connection refused")
+
+    monkeypatch.setattr(live, "create_progress_artifact", away)
+    monkeypatch.setattr(live, "SECONDS_BETWEEN_POSTS", 0.01)
+    heard = Heard()
+    monkeypatch.setattr(logging.getLogger("prefect.task_runs"), "handlers", [heard])
+
+    @task
+    def work() -> str:
+        with live.live("away") as report:
+            for step in range(1, 1000):
+                report(step, 1000)
+                if len(tries) >= 3:
+                    return "done"
+                threading.Event().wait(0.05)
+        return "the dashboard was not tried again"
+
+    @flow
+    def trial() -> str:
+        return work()
+
+    assert trial() == "done"
+    assert threading.main_thread() not in tries
+    assert [line for line in heard.lines if "dashboard" in line] == [
+        "the dashboard's progress bar can't be moved: connection refused"
+    ]
+
+
+def pause_once(monkeypatch: pytest.MonkeyPatch, night: Any) -> PausedTraining:
+    """The first training of the test stops at its second step; later ones are real."""
+    report = PausedTraining(
+        run_dir=night.training.run_dir,
+        step=2,
+        reason="the window ends at 07:00",
+        seconds=8,
+        **{name: getattr(night.training, name) for name in ("fingerprint", "max_train_steps", "device", "precision")},
+    )
+    real, first = stages.train, iter([report])
+    monkeypatch.setattr("shoes.stages.train", lambda *given: next(first, None) or real(*given))
+    return report
+
+
+def latest_run(flow_name: str) -> Any:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    with get_client(sync_client=True) as client:
+        named = FlowFilter(name=FlowFilterName(any_=[flow_name]))
+        return client.read_flow_runs(flow_filter=named, sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+
+
+def retry(flow: Any, run: Any, recipe: Recipe) -> Any:
+    """What `prefect flow-run retry` does."""
+    from prefect.client.orchestration import get_client
+    from prefect.flow_engine import run_flow
+    from prefect.states import Scheduled
+
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, Scheduled(), force=True)
+        return run_flow(flow, flow_run=client.read_flow_run(run.id), parameters={"recipe": recipe})
+
+
+def test_a_night_that_pauses_ends_well_and_goes_on_when_it_is_retried(
+    prefect: None, night, in_night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.overnight import overnight
+
+    paused = pause_once(monkeypatch, night)
+    assert overnight(night.recipe) == paused
+    run = latest_run("overnight")
+    assert (run.state.type.value, run.state.name) == ("COMPLETED", "Training paused")
+    assert run.state.message.startswith("The training paused at step 2 of 4: the window ends at 07:00")
+    assert PausedTraining.model_validate(run.state.result()) == paused, "the result is kept"
+    assert "step 2 of 4" in artifact("verdict").description
+    told = retry(overnight, run, night.recipe)
+    assert told.train == night.training
+    run = latest_run("overnight")
+    assert (run.run_count, run.state.name) == (2, "Completed")
+    assert artifact("verdict").description == told.verdict
+    states = {task.name.rpartition("-")[0]: task.state.name for task in task_runs("overnight")[-len(STAGES) :]}
+    assert states["train-lora"] == states["evaluate"] == "Completed"
+
+
+def test_a_training_that_pauses_alone_ends_well_too(
+    prefect: None, night, in_night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.overnight import train_lora
+
+    assert train_lora(night.recipe) == night.training, "what is kept of a finished one is not given for a paused one"
+    paused = pause_once(monkeypatch, night)
+    assert train_lora(night.recipe) == paused
+    assert latest_run("train-lora").state.name == "Training paused"
+    assert retry(train_lora, latest_run("train-lora"), night.recipe) == night.training
 
 
 def test_every_deployment_points_at_a_flow_that_takes_its_parameters() -> None:

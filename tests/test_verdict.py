@@ -6,7 +6,7 @@ import pytest
 
 from shoes import verdict
 from shoes.publishing.promotion import decide
-from shoes.reports import Comparison, EvaluationReport, Interval, PromotionReport
+from shoes.reports import Comparison, EvaluationReport, Interval, Intervention, PausedTraining, PromotionReport
 from shoes.tracking.registry import Champion
 
 
@@ -83,3 +83,36 @@ def test_the_sentence(report: EvaluationReport, promoted: bool, words: str) -> N
         seconds=0,
     )
     assert words in verdict.sentence(report, promotion)
+
+
+def test_a_pause_says_where_why_and_how_to_go_on() -> None:
+    from shoes.spec import Recipe
+
+    report = PausedTraining(
+        fingerprint="f",
+        run_dir=Path("/runs/f"),
+        step=500,
+        max_train_steps=3000,
+        reason="the window ends at 07:00",
+        device="mps",
+        precision="fp32",
+        seconds=1800,
+    )
+    first, *lines = verdict.paused(Recipe(), report).splitlines()
+    assert first == (
+        "The training paused at step 500 of 3,000: the window ends at 07:00; the next run goes on from there."
+    )
+    assert lines[0] == ("  trained for 30 min 0 s so far, on mps; steps left: 2,500, about 2 h 30 min at this pace")
+    assert "the same command again" in lines[-1]
+    at_once = report.model_copy(update={"step": 0})
+    assert "steps left: 3,000\n" in verdict.paused(Recipe(), at_once), "no pace is known yet"
+
+
+def test_only_a_training_that_saved_itself_says_so(night) -> None:
+    usual = verdict.trained(night.recipe, night.training)
+    done = Intervention(step=7, kind="micro_batch", detail="on with micro-batches of 1 in the place of 2")
+    saved = verdict.trained(night.recipe, night.training.model_copy(update={"interventions": (done,)}))
+    assert set(saved.splitlines()) - set(usual.splitlines()) == {
+        "  trouble at step 7: on with micro-batches of 1 in the place of 2"
+    }
+    assert "trouble" not in usual

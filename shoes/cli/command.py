@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the thing checked is not good or a stage failed, 2 bad usa
 
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from shoes.spec import Recipe
 
 INTERRUPTED = 130
+_FIELDS = "shoes.fields"
+"""Where options that are short for fields of the recipe are kept, with their values."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class RecipeCommand(click.Command):
         """Take the recipe's fields out first: click would take their values for arguments of the command."""
         fields, others = _split_fields(args)
         rest = super().parse_args(ctx, others)
-        ctx.args = [*fields, *ctx.args]
+        ctx.args = [*fields, *ctx.meta.get(_FIELDS, []), *ctx.args]
         return rest
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -61,6 +64,28 @@ class RecipeCommand(click.Command):
             title = f"Fields of [{section}]" if section else "Fields of the recipe"
             with formatter.section(f"{title}, and their values where a recipe says nothing"):
                 formatter.write_dl(options)
+
+
+class TrainingCommand(RecipeCommand):
+    """A command that trains: it takes --devices, and `accelerate launch` may start it in several processes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["--devices"],
+                metavar="N",
+                expose_value=False,
+                callback=_keep_devices,
+                help="Share each step among N processes, one per GPU; short for --train.devices.",
+            )
+        )
+
+
+def _keep_devices(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    del option
+    if value is not None:
+        context.meta[_FIELDS] = ["--train.devices", value]
 
 
 def _split_fields(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -98,9 +123,21 @@ def run_with_recipe(context: click.Context, recipe: str, as_json: bool, body: Ca
     def with_recipe() -> Outcome:
         from shoes import recipes
 
-        return body(recipes.load(recipe, overrides(context.args)))
+        loaded = recipes.load(recipe, overrides(context.args))
+        if isinstance(context.command, TrainingCommand) and os.environ.get("RANK", "0") != "0":
+            return _follow(loaded)
+        return body(loaded)
 
     run(as_json, with_recipe)
+
+
+def _follow(recipe: "Recipe") -> Outcome:
+    """Started by `accelerate launch` beside the process of rank 0, which does everything but its share of the steps."""
+    from shoes.device import choose_device, measure
+    from shoes.training.workers import follow
+
+    follow(choose_device(recipe.train.device, measure()).value)
+    sys.exit(0)  # what is printed is for rank 0 to print
 
 
 def run(as_json: bool, body: Callable[[], Outcome]) -> None:

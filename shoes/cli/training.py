@@ -4,16 +4,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shoes.cli.command import Outcome, RecipeCommand, run_with_recipe
+from shoes.cli.command import Outcome, RecipeCommand, TrainingCommand, run_with_recipe
 
 if TYPE_CHECKING:
+    from shoes.reports import PausedTraining, TrainReport
     from shoes.spec import Recipe
 
 
-@click.command(cls=RecipeCommand)
+@click.command(cls=TrainingCommand)
 @click.pass_context
 def train(context: click.Context, recipe: str, as_json: bool) -> None:
-    """Train the adapter, or go on where an earlier try stopped."""
+    """Train the adapter, or go on where an earlier try stopped.
+
+    A training that reaches the end of the recipe's window is paused, which is no failure: the same command goes on.
+    """
     run_with_recipe(context, recipe, as_json, _train)
 
 
@@ -25,14 +29,32 @@ def evaluate(context: click.Context, recipe: str, as_json: bool) -> None:
 
 
 def _train(recipe: "Recipe") -> Outcome:
-    from shoes import stages, verdict
+    from shoes import stages
     from shoes.preflight import preflight
+    from shoes.reports import PausedTraining
 
     preflight(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
     report = stages.train(recipe, models, data)
-    text = f"{verdict.trained(recipe, report)}\n\nAdapter: {report.adapter_dir}"
-    return Outcome(text, report.model_dump(mode="json"))
+    return paused(recipe, report) if isinstance(report, PausedTraining) else _trained(recipe, report)
+
+
+def paused(recipe: "Recipe", report: "PausedTraining") -> Outcome:
+    """What a command says whose training goes on another time."""
+    from shoes import verdict
+
+    return Outcome(verdict.paused(recipe, report), {"state": "paused", **report.model_dump(mode="json")})
+
+
+def _trained(recipe: "Recipe", report: "TrainReport") -> Outcome:
+    from shoes import verdict
+    from shoes.forecast import outcome
+
+    said = outcome.outcome(outcome.kept(report.run_dir), report)
+    blocks = [verdict.trained(recipe, report), *([verdict.forecast_outcome(said)] if said else [])]
+    text = "\n\n".join([*blocks, f"Adapter: {report.adapter_dir}"])
+    forecast = said.model_dump(mode="json") if said else None
+    return Outcome(text, {"state": "finished", **report.model_dump(mode="json"), "forecast": forecast})
 
 
 def _evaluate(recipe: "Recipe") -> Outcome:

@@ -4,36 +4,45 @@ facts.py       measured facts; the only place that asks the machine
 decisions.py   pure functions of facts and spec, each choice with its reason
 estimate.py    memory of a training, before anything is measured
 memory.py      memory limits of the device, and peak memory while something runs
+awake.py       keeps the machine from sleeping
+pressure.py    how short the machine's memory is while it trains
 parity.py      one step and one decode on the device against fp32 on the CPU
 """
 
+from shoes.device.awake import kept_awake
 from shoes.device.decisions import (
     Decision,
+    checkpointing_modes,
     choose_checkpointing,
     choose_device,
     choose_precision,
     decide,
     precision_name,
     problems,
+    safer_precisions,
     torch_dtype,
 )
 from shoes.device.facts import DeviceFacts, measure
-from shoes.device.memory import Watch, apply_limits, limit_memory, release, watch_memory
+from shoes.device.memory import Watch, apply_limits, is_out_of_memory, limit_memory, release, watch_memory
 
 __all__ = [
     "Decision",
     "DeviceFacts",
     "Watch",
     "apply_limits",
+    "checkpointing_modes",
     "choose_checkpointing",
     "choose_device",
     "choose_precision",
     "decide",
+    "is_out_of_memory",
+    "kept_awake",
     "limit_memory",
     "measure",
     "precision_name",
     "problems",
     "release",
+    "safer_precisions",
     "torch_dtype",
     "watch_memory",
 ]

@@ -1,21 +1,21 @@
 """Which device, precision and ways of saving memory: pure functions of measured facts, each with its reason."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
-from shoes.device.estimate import training_bytes
+from shoes.device.estimate import keeps_scores, training_bytes
 from shoes.device.facts import GIGABYTE, HIGH_WATERMARK, LOW_WATERMARK, DeviceFacts
 from shoes.device.memory import watermark_ratios
 from shoes.errors import ConfigurationError, Problem
 from shoes.language import gettext as _
 from shoes.language import number
 from shoes.reports import Report
-from shoes.spec import DeviceChoice, Precision, TrainSpec
+from shoes.spec import Checkpointing, DeviceChoice, Precision, TrainSpec
 
 if TYPE_CHECKING:
     import torch
 
-Checkpointing = Literal["none", "full"]
-"""What is computed again in the backward pass: nothing, or every block of the UNet."""
+MODES: tuple[Checkpointing, ...] = get_args(Checkpointing)
+"""Gradient checkpointing, cheapest in time first; each needs no more memory than the one before."""
 HALF_ATTENTION_TOKENS = 3068
 """Above so many tokens, attention in half precision loses accuracy on MPS."""
 
@@ -97,22 +97,42 @@ def choose_attention(device: str, precision: str, facts: DeviceFacts, *, resolut
 def choose_checkpointing(spec: TrainSpec, device: str, precision: str, facts: DeviceFacts) -> Decision:
     """What the backward pass computes again; on `auto` the cheapest that fits by the estimate for SD 1.5."""
     if spec.gradient_checkpointing != "auto":
-        value = "full" if spec.gradient_checkpointing else "none"
-        return Decision(name="checkpointing", value=value, reason=_("asked for"))
+        return Decision(name="checkpointing", value=spec.gradient_checkpointing, reason=_("asked for"))
     room = memory_room(device, facts)
-    none, full = (training_bytes(spec, device, precision, checkpointing=kind) for kind in ("none", "full"))
-    sizes = {"none": _gigabytes(none), "full": _gigabytes(full), "room": _gigabytes(room)}
-    if device == "mps" and spec.lora_dropout:
-        reason = _("dropout and checkpointing together give wrong gradients on MPS; about {none} needed, {room} there")
-        return Decision(name="checkpointing", value="none", reason=reason.format(**sizes))
-    if none <= room:
-        reason = _("without it Stable Diffusion 1.5 needs about {none}, and {room} are there")
-        return Decision(name="checkpointing", value="none", reason=reason.format(**sizes))
-    if full <= room:
-        reason = _("without it about {none} are needed, with it {full}, and {room} are there; it costs half more time")
-    else:
-        reason = _("even with it about {full} are needed, and {room} are there: a smaller train_batch_size needs less")
-    return Decision(name="checkpointing", value="full", reason=reason.format(**sizes))
+    needs = {mode: training_bytes(spec, device, precision, checkpointing=mode) for mode in MODES}
+    modes = checkpointing_modes(spec, device)
+    fitting = [mode for mode in modes if needs[mode] <= room]
+    value = fitting[0] if fitting else modes[-1]
+    reason = _checkpointing_reason(value, fits=bool(fitting))
+    sizes = {str(mode): _gigabytes(size) for mode, size in needs.items()}
+    words = reason.format(needed=sizes[value], room=_gigabytes(room), **sizes)
+    return Decision(name="checkpointing", value=value, reason=words)
+
+
+def checkpointing_modes(spec: TrainSpec, device: str) -> tuple[Checkpointing, ...]:
+    """The modes of gradient checkpointing that are worth a thought, cheapest first: `attention` only where scores are
+    kept, unless it is asked for, and `full` not where it computes wrong."""
+    useless = "attention" if not keeps_scores(device) and spec.gradient_checkpointing != "attention" else None
+    wrong = "full" if device == "mps" and spec.lora_dropout else None
+    return tuple(mode for mode in MODES if mode not in (useless, wrong))
+
+
+def _checkpointing_reason(value: Checkpointing, *, fits: bool) -> str:
+    if not fits and value == "attention":
+        return _(
+            "even with it about {needed} are needed, and {room} are there, and full together with dropout gives wrong "
+            "gradients on MPS: a smaller train_batch_size needs less"
+        )
+    if not fits:
+        return _("even with it about {needed} are needed, and {room} are there: a smaller train_batch_size needs less")
+    return {
+        "off": _("without it Stable Diffusion 1.5 needs about {off}, and {room} are there"),
+        "attention": _(
+            "without it about {off} are needed, with the largest attention scores computed again {attention}, and "
+            "{room} are there; it costs a tenth more time"
+        ),
+        "full": _("without it about {off} are needed, with it {full}, and {room} are there; it costs half more time"),
+    }[value]
 
 
 def choose_optimizer(device: str) -> Decision:
@@ -229,10 +249,10 @@ def _impossible_precision(wanted: Precision, device: str, facts: DeviceFacts) ->
 
 def _impossible_dropout(spec: TrainSpec, device: str) -> Problem | None:
     """torch.utils.checkpoint does not replay MPS's random numbers (pytorch#127676)."""
-    if device != "mps" or not spec.lora_dropout or spec.gradient_checkpointing is not True:
+    if device != "mps" or not spec.lora_dropout or spec.gradient_checkpointing != "full":
         return None
-    what = _("dropout in the adapter and gradient checkpointing together give wrong gradients on MPS")
-    fix = _("set --train.lora_dropout 0, or --train.gradient_checkpointing false")
+    what = _("dropout in the adapter and full gradient checkpointing together give wrong gradients on MPS")
+    fix = _("set --train.lora_dropout 0, or --train.gradient_checkpointing attention")
     return Problem("train.gradient_checkpointing", what, fix)
 
 

@@ -105,6 +105,17 @@ def apply_limits(limits: str) -> None:
     log.debug("memory limits: %s", limits)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device's or the machine's memory is used up."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    # what MPS and the CPU's allocator raise has no type of its own
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in words or "can't allocate memory" in words)
+
+
 def release(device: str) -> None:
     """Give memory that is free back to the system, so that the next peak is the next one's own."""
     import torch

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shoes.device.decisions import precision_name, safer_precisions
 from shoes.device.facts import DeviceFacts
+from shoes.device.memory import is_out_of_memory
 from shoes.errors import TrainingError
 from shoes.reports import ParityTrial
 
@@ -90,10 +91,10 @@ def try_precision(compute: Compute, device: str, precision: str, reference: Outc
     try:
         trial = compare(compute(device, precision), reference, device, precision)
     except (RuntimeError, NotImplementedError) as error:  # what PyTorch raises for a missing kernel and full memory
-        if "out of memory" in str(error):
+        if is_out_of_memory(error):
             raise TrainingError(
                 f"The memory of {device} is too small to train on one image. Close other programs, or train with "
-                "--train.gradient_checkpointing true or a smaller --train.resolution."
+                "--train.gradient_checkpointing full or a smaller --train.resolution."
             ) from error
         reason = f"{type(error).__name__}: {(str(error) or 'no reason given').splitlines()[0]}"
         trial = ParityTrial(device=device, precision=precision, passed=False, verdict=reason)

@@ -116,10 +116,11 @@ def disk_need(recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes
     # every candidate, the chosen one, its copy in MLflow, and the registered model's
     exports = (spec.max_train_steps // spec.save_steps + 4) * ADAPTER_FORMATS * adapter
     samples = validations * SAMPLES_PER_VALIDATION * 2 * picture  # in the run's folder and in MLflow
+    encoded = photos.train * (2 if spec.random_flip else 1) + photos.val  # mirrored photos are encoded, too
     parts = (
         Part(mark("model download"), download_bytes),
         Part(mark("data set"), 0 if photos.are_here else photos.total * picture),
-        Part(mark("latent cache"), (photos.train + photos.val) * latent + photos.captions * caption),
+        Part(mark("latent cache"), encoded * latent + photos.captions * caption),
         Part(mark("checkpoints"), checkpoints),
         Part(mark("candidates"), exports),
         Part(mark("drawn pictures"), _num_drawings(recipe, photos) * picture + samples),

@@ -17,7 +17,7 @@ class Recommendation:
 
     train_batch_size: int
     gradient_accumulation_steps: int
-    gradient_checkpointing: Literal["true", "auto"]
+    gradient_checkpointing: Literal["full", "auto"]
     eval_batch_size: int
 
     def __str__(self) -> str:
@@ -29,7 +29,7 @@ def recommend(available_bytes: int, effective_batch: int) -> Recommendation:
     gigabytes = available_bytes / GIGABYTE
     largest, images = (1, 1) if gigabytes < 8 else (2, 1) if gigabytes <= 16 else (4, 4)
     batch = next(size for size in range(min(largest, effective_batch), 0, -1) if effective_batch % size == 0)
-    return Recommendation(batch, effective_batch // batch, "true" if gigabytes <= 16 else "auto", images)
+    return Recommendation(batch, effective_batch // batch, "full" if gigabytes <= 16 else "auto", images)
 
 
 def memory_finding(

@@ -43,19 +43,28 @@ def comparison_grid(titles: Sequence[str], rows: Sequence[Row], note: str = "") 
     pen = ImageDraw.Draw(sheet)
     for column, title in enumerate(titles):
         centre = left + column * (CELL + _GAP) + CELL // 2
-        pen.text((centre, _MARGIN), title, fill=_INK, font=_font(_TITLE), anchor="ma")
+        pen.text((centre, _MARGIN), title, fill=_INK, font=font(_TITLE), anchor="ma")
     for number, row in enumerate(rows):
         y = top + number * (CELL + _GAP)
         _write_label(pen, row.label, y)
         for column, image in enumerate(row.images):
             _place(sheet, pen, image, (left + column * (CELL + _GAP), y))
     if note:
-        pen.text((_MARGIN, bottom + 2 * _GAP), note, fill=_GREY, font=_font(_SMALL), anchor="la")
+        pen.text((_MARGIN, bottom + 2 * _GAP), note, fill=_GREY, font=font(_SMALL), anchor="la")
     return sheet
 
 
+def base_and_now(base: "Sequence[Image]", now: "Sequence[Image]", prompts: Sequence[str], step: int) -> "Image":
+    """The trainer's validation samples: for each prompt the base's picture beside the one at a step.
+
+    The picture has the same size at every step. Prompts are shortened by `short_labels`.
+    """
+    rows = [Row(label, pair) for label, *pair in zip(short_labels(prompts), base, now, strict=True)]
+    return comparison_grid(["base", f"step {step:,}"], rows)
+
+
 def sample_grid(images: "Sequence[Image]", titles: Sequence[str], *, columns: int = 4) -> "Image":
-    """Captioned pictures, `columns` a row, each with its title below: the trainer's validation samples.
+    """Captioned pictures, `columns` a row, each with its title below.
 
     Titles are shortened by `short_labels`.
     """
@@ -64,7 +73,7 @@ def sample_grid(images: "Sequence[Image]", titles: Sequence[str], *, columns: in
     assert images, "nothing to show"
     assert len(images) == len(titles), "one title per image"
     columns = min(columns, len(images))
-    lines = [_wrap(title, CELL, _font(_SMALL)) for title in short_labels(titles)]
+    lines = [_wrap(title, CELL, font(_SMALL)) for title in short_labels(titles)]
     line_height = _SMALL + 4
     height = CELL + _GAP + max(map(len, lines)) * line_height + _GAP
     num_rows = -(-len(images) // columns)
@@ -76,7 +85,7 @@ def sample_grid(images: "Sequence[Image]", titles: Sequence[str], *, columns: in
         _place(sheet, pen, image, (x, y))
         for index, line in enumerate(text):
             place = (x + CELL // 2, y + CELL + _GAP + index * line_height)
-            pen.text(place, line, fill=_GREY, font=_font(_SMALL), anchor="ma")
+            pen.text(place, line, fill=_GREY, font=font(_SMALL), anchor="ma")
     return sheet
 
 
@@ -120,15 +129,18 @@ def _place(sheet: "Image", pen: "ImageDraw", image: "Image", corner: tuple[int, 
 
 
 def _write_label(pen: "ImageDraw", label: str, y: int) -> None:
-    """The label's lines beside a row, centred on it; the first is darker."""
+    """The label's lines beside a row, centred on it, as many as it is high; the first part is darker."""
     lines: list[tuple[str, str]] = []
     for number, part in enumerate(label.split("\n")):
-        lines += [(line, _GREY if number else _INK) for line in _wrap(part, _LABEL_WIDTH, _font(_TEXT))]
+        lines += [(line, _GREY if number else _INK) for line in _wrap(part, _LABEL_WIDTH, font(_TEXT))]
     height = _TEXT + 7
+    if len(lines) > CELL // height:
+        lines = lines[: CELL // height]
+        lines[-1] = (f"{lines[-1][0]} …", lines[-1][1])
     start = y + (CELL - len(lines) * height) // 2
     for index, (line, colour) in enumerate(lines):
         place = (_MARGIN, start + index * height + height // 2)
-        pen.text(place, line, fill=colour, font=_font(_TEXT), anchor="lm")
+        pen.text(place, line, fill=colour, font=font(_TEXT), anchor="lm")
 
 
 def _wrap(text: str, width: int, font: "FreeTypeFont") -> list[str]:
@@ -144,9 +156,10 @@ def _wrap(text: str, width: int, font: "FreeTypeFont") -> list[str]:
     return lines
 
 
-def _font(size: int) -> "FreeTypeFont":
+def font(size: int) -> "FreeTypeFont":
+    """Pillow's own font; the size in pixels."""
     from PIL.ImageFont import FreeTypeFont, load_default
 
-    font = load_default(size)
-    assert isinstance(font, FreeTypeFont), "Pillow was built without FreeType"
-    return font
+    loaded = load_default(size)
+    assert isinstance(loaded, FreeTypeFont), "Pillow was built without FreeType"
+    return loaded

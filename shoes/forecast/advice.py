@@ -28,9 +28,8 @@ def _less_memory(forecast: Forecast) -> Iterator[str]:
         yield "not even one image fits into memory: close other programs, or train at a smaller --train.resolution"
         return
     for limit in fitting:
-        recompute = "true" if limit.checkpointing == "full" else "false"
         size = min(limit.largest, forecast.micro_batch)
-        yield f"--train.train_batch_size {size} --train.gradient_checkpointing {recompute} fits into memory"
+        yield f"--train.train_batch_size {size} --train.gradient_checkpointing {limit.checkpointing} fits into memory"
         return
 
 

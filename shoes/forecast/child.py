@@ -56,7 +56,7 @@ def _why(code: int, words: str) -> str:
 
 @contextmanager
 def prepared(
-    recipe: Recipe, models: ModelsReport, data: DataReport, decisions: Decisions, *, cache: Path
+    recipe: Recipe, models: ModelsReport, data: DataReport, decisions: Decisions, *, cache: Path, tune: bool = False
 ) -> Iterator[Request]:
     """A request whose files are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="shoes-forecast-") as folder:
@@ -69,4 +69,5 @@ def prepared(
             cache=cache,
             folder=Path(folder),
             seconds=SECONDS_PER_MEASUREMENT,
+            tune=tune,
         )

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from shoes.forecast.night import encode, measure_drawing
-from shoes.forecast.probe import Request, does_it_fit, one_pass, repeat, set_checkpointing, settle
+from shoes.forecast.probe import Request, settle
 from shoes.reports import Report
+from shoes.training.measuring import does_it_fit, one_pass, repeat
 
 
 class ChoiceMeasurement(Report):
@@ -25,7 +26,6 @@ def measure_choices(request: Request) -> Iterator[ChoiceMeasurement]:
     settle(request)
     encoded = encode(job, decisions.device)
     session = new_session(job, decisions, encoded.train, encoded.validation)
-    set_checkpointing(session, decisions.checkpointing)
     for size in sorted(request.micro_batches):
         release(decisions.device)
         times = None

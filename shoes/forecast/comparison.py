@@ -4,23 +4,17 @@ its own; the best one is kept for this machine."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from shoes.device import DeviceFacts, precision_name, problems
+from shoes.device import DeviceFacts, checkpointing_modes, precision_name, problems
 from shoes.errors import TrainingError
 from shoes.forecast.child import ask
 from shoes.forecast.choices import ChoiceMeasurement
-from shoes.forecast.probe import MODES, Request
+from shoes.forecast.probe import Request
 from shoes.forecast.reports import Choice, Forecast
 from shoes.progress import Progress
 from shoes.spec import Precision, TrainSpec
+from shoes.training.choice import fastest, micro_batches
 
 PRECISIONS: tuple[Precision, ...] = ("no", "bf16", "fp16")
-WORTH = 0.97
-"""Another choice than the recipe's own is taken when a step takes less than this share of its time."""
-
-
-def micro_batches(effective_batch: int) -> tuple[int, ...]:
-    """Powers of two that divide the effective batch, so that every pass has the same shape."""
-    return tuple(2**n for n in range(effective_batch.bit_length()) if effective_batch % 2**n == 0)
 
 
 def possible_precisions(spec: TrainSpec, facts: DeviceFacts) -> tuple[Precision, ...]:
@@ -41,7 +35,8 @@ def measure_rows(
         find_fault: what is wrong with a precision's results on this device; nothing means that they are right.
     """
     rows: list[Choice] = []
-    pairs = [(precision, mode) for precision in precisions for mode in MODES]
+    modes = checkpointing_modes(request.recipe.train, request.decisions["device"])
+    pairs = [(precision, mode) for precision in precisions for mode in modes]
     for number, (precision, mode) in enumerate(pairs):
         report(number, len(pairs), f"{precision_name(precision)}, checkpointing {mode}")
         fault = find_fault(precision)
@@ -117,7 +112,7 @@ def _refused(precision: str, mode: str, why: str, size: int = 1) -> Choice:
 def choose(rows: Sequence[Choice], spec: TrainSpec, forecast: Forecast) -> tuple[int, str]:
     """The row to train with, and why: the fastest that fits, is right, and that the recipe leaves open.
 
-    The recipe's own row is kept unless another one is faster by more than chance (`WORTH`).
+    The recipe's own row is kept unless another one is faster by more than chance.
     """
     open_rows = [(row.seconds_per_step, n) for n, row in enumerate(rows) if _is_open(row, spec, forecast)]
     own = next((n for n, row in enumerate(rows) if _is_own(row, forecast)), None)
@@ -127,21 +122,15 @@ def choose(rows: Sequence[Choice], spec: TrainSpec, forecast: Forecast) -> tuple
             "Nothing that the recipe leaves open fits into memory: set train.mixed_precision and "
             "train.gradient_checkpointing to auto, or lower train.resolution."
         )
-    seconds, best = min(timed)
-    own_seconds = next((s for s, n in timed if n == own), None)
-    if own is not None and own_seconds is not None:
-        if best == own or seconds >= own_seconds * WORTH:
-            return own, "the recipe's own: nothing else that it leaves open is faster by more than chance"
-        return best, f"a step takes {seconds / own_seconds:.0%} of the time of the recipe's own choice"
-    return best, "the fastest that fits into memory"
+    return fastest(timed, own)
 
 
 def _is_open(row: Choice, spec: TrainSpec, forecast: Forecast) -> bool:
     """The recipe allows it, and it fits."""
     precision = spec.mixed_precision in ("auto", row.precision)
-    wanted = {"True": "full", "False": "none"}.get(str(spec.gradient_checkpointing), row.checkpointing)
+    checkpointing = spec.gradient_checkpointing in ("auto", row.checkpointing)
     fits = row.training_bytes is not None and row.training_bytes <= forecast.memory_limit_bytes
-    return precision and wanted == row.checkpointing and fits
+    return precision and checkpointing and fits
 
 
 def _is_own(row: Choice, forecast: Forecast) -> bool:

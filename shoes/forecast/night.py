@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shoes.forecast.probe import Request, memory_points, repeat, settle, timed
+from shoes.forecast.probe import Request, memory_points, settle
 from shoes.forecast.reports import Measurement
+from shoes.training.choice import KeptChoice
+from shoes.training.measuring import repeat, timed
 from shoes.training.run import Job
 
 if TYPE_CHECKING:
@@ -37,9 +39,12 @@ def measure_night(request: Request) -> Iterator[Measurement]:
 
     job, decisions, facts = request.job(), request.decided(), measure()
     settle(request)
-    with watch_memory(decisions.device) as training:
+    with watch_memory(decisions.device) as opening:
         encoded = encode(job, decisions.device)
         session, load_seconds = timed(lambda: new_session(job, decisions, encoded.train, encoded.validation))
+    limit = _memory_limit(facts, decisions.device, opening.baseline_bytes)
+    tuned = _tune(session, limit) if request.tune else None
+    with watch_memory(decisions.device) as training:
         values = {**encoded.values, "load_seconds": load_seconds, **_step(session, request.seconds), **_save(session)}
     release(decisions.device)
     with watch_memory(decisions.device) as inference:
@@ -47,30 +52,36 @@ def measure_night(request: Request) -> Iterator[Measurement]:
     measured = Measurement(
         device=decisions.device,
         device_name=facts.device_name,
-        precision=decisions.precision,
-        checkpointing=decisions.checkpointing,
-        micro_batch=decisions.micro_batch,
-        baseline_bytes=training.baseline_bytes,
-        training_peak_bytes=training.peak_bytes,
+        precision=session.decisions.precision,
+        checkpointing=session.decisions.checkpointing,
+        micro_batch=session.decisions.micro_batch,
+        baseline_bytes=opening.baseline_bytes,
+        training_peak_bytes=max(opening.peak_bytes, training.peak_bytes),
         inference_peak_bytes=inference.peak_bytes,
-        memory_limit_bytes=_memory_limit(facts, decisions.device, training.baseline_bytes),
+        memory_limit_bytes=limit,
+        tuned=tuned,
         **values,
     )
     yield measured
-    yield measured.model_copy(update={"memory": tuple(memory_points(session, (1, 2)))})
+    sizes = (1, 2)[: job.spec.effective_batch_size]
+    yield measured.model_copy(update={"memory": tuple(memory_points(session, sizes))})
+
+
+def _tune(session: "Session", limit: int) -> KeptChoice:
+    """The fastest way to train, which the session is brought to."""
+    from shoes.training.tuning import by_choice, tune
+
+    found = tune(session, room_bytes=limit)
+    session.adapt(by_choice(session.decisions, found))
+    return found
 
 
 def encode(job: Job, device: str) -> Encoded:
     """The caches that are there, or one batch of photos and captions encoded for the occasion."""
     from shoes.training.cache import existing_cache
+    from shoes.training.session import cache_key
 
-    splits = ((job.train_dir, job.inputs[0]), (job.validation_dir, job.inputs[1]))
-    found, seconds = timed(
-        lambda: [
-            existing_cache(job.model, split, split_fingerprint=name, folder=job.cache / "latents", device=device)
-            for split, name in splits
-        ]
-    )
+    found, seconds = timed(lambda: [existing_cache(cache_key(job, device, which)) for which in (0, 1)])
     train, validation = found
     if train is not None and validation is not None:
         return Encoded(train, validation, {"verify_cache_seconds": seconds, **_NOTHING_TO_ENCODE, **_sizes(train)})
@@ -86,6 +97,8 @@ _NOTHING_TO_ENCODE = {
 
 
 def _encode_few(job: Job, device: str) -> "tuple[LatentCache, Values]":
+    import numpy as np
+
     from shoes.dataset import load_split
     from shoes.model.load import load_text, load_vae
     from shoes.training.cache import LatentCache, encode_photos, encode_text
@@ -98,7 +111,9 @@ def _encode_few(job: Job, device: str) -> "tuple[LatentCache, Values]":
     text_parts, text_seconds = timed(lambda: load_text(job.model.path, device=device))
     captions = [*(record.caption for record in records), ""]
     caption_times = repeat(lambda: encode_text(text_parts, captions[: len(batch)], device), seconds=0.5, most=5)
-    cache = LatentCache(moments, encode_text(text_parts, captions, device), tuple(range(len(records))), tuple(captions))
+    text, caption_of = encode_text(text_parts, captions, device), np.arange(len(records), dtype=np.int32)
+    mirrored = encode_photos(vae, records, device, mirror=True) if job.spec.random_flip else None
+    cache = LatentCache(moments, text, caption_of, tuple(captions), mirrored)
     return cache, {
         "frozen_load_seconds": 2 * (vae_seconds + text_seconds),  # each split loads its own
         "encode_seconds_per_photo": photo_times.typical / len(batch),
@@ -109,26 +124,24 @@ def _encode_few(job: Job, device: str) -> "tuple[LatentCache, Values]":
 def _sizes(cache: "LatentCache") -> Values:
     return {
         "latent_bytes_per_photo": cache.moments.nbytes // len(cache),
-        "text_bytes_per_caption": cache.text.nbytes // len(cache.captions),
+        "text_bytes_per_caption": cache.text.nbytes // len(cache.text),
     }
 
 
 def _step(session: "Session", seconds: float) -> Values:
     from shoes.training.objective import held_out_losses
-    from shoes.training.session import take_step
+    from shoes.training.step import take_step
 
     spec = session.job.spec
     steps = repeat(lambda: take_step(session), seconds=seconds)
     photos = [number % len(session.validation) for number in range(min(_HELD_OUT_PHOTOS, spec.validation_images))]
     batch = max(spec.train_batch_size, spec.eval_batch_size)
-    session.objective.unet.eval()
     passes = repeat(
         lambda: held_out_losses(session.objective, session.validation, photos, seed=spec.seed, batch_size=batch),
         seconds=seconds / 8,
         least=1,
         most=5,
     )
-    session.objective.unet.train(spec.lora_dropout > 0)
     return {"step": steps, "held_out_seconds_per_pass": passes.typical / (8 * len(photos))}
 
 

@@ -35,6 +35,7 @@ def plan(spec: TrainSpec, evaluation: EvalSpec, data: DataReport, *, start_step:
     events = _events(spec, start_step)
     seen = [splits["train"], splits["val"]]
     photos = sum(min(spec.validation_images, split.num_images) for split in seen)
+    encoded = [*seen, splits["train"]] if spec.random_flip else seen  # the mirrored photos
     test = splits["test"]
     drawn = min(evaluation.num_images or test.num_images, test.num_images) * evaluation.images_per_caption
     return Plan(
@@ -45,7 +46,7 @@ def plan(spec: TrainSpec, evaluation: EvalSpec, data: DataReport, *, start_step:
         num_checkpoints=events["checkpoints"],
         held_out_passes=TIMESTEPS_PER_PHOTO * photos,
         num_samples=len(spec.validation_prompts) or min(4, splits["val"].num_captions),
-        num_photos_to_encode=0 if is_cached else sum(split.num_images for split in seen),
+        num_photos_to_encode=0 if is_cached else sum(split.num_images for split in encoded),
         num_captions_to_encode=0 if is_cached else sum(split.num_captions + 1 for split in seen),
         num_drawings=drawn * ARMS,
     )

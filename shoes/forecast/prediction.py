@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from shoes.device.decisions import MODES
 from shoes.forecast import window
 from shoes.forecast.plan import Plan
-from shoes.forecast.probe import MODES
 from shoes.forecast.reports import Forecast, Measurement, MemoryPoint, MicroBatchLimit, Part
 from shoes.spec import Recipe
 
@@ -165,6 +165,7 @@ def disk_bytes(recipe: Recipe, plan: Plan, measured: Measurement) -> int:
         plan.num_photos_to_encode * m.latent_bytes_per_photo + plan.num_captions_to_encode * m.text_bytes_per_caption
     )
     checkpoints = (min(spec.checkpoints_total_limit, plan.num_checkpoints) + 1) * m.checkpoint_bytes
-    adapters = (plan.num_candidates + 3) * m.candidate_bytes  # the chosen one, and twice in MLflow
+    candidates = min(plan.num_candidates, spec.candidates_total_limit + 1)  # one more before the worst is removed
+    adapters = (candidates + 3) * m.candidate_bytes  # the chosen one, and twice in MLflow
     pictures = (plan.num_drawings + 3 * plan.num_validations * plan.num_samples) * m.picture_bytes
     return caches + checkpoints + adapters + pictures

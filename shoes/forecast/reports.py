@@ -1,28 +1,10 @@
 """What the forecast hands on: frozen, JSON-able. Memory and disk in bytes, times in seconds."""
 
-import statistics
 from datetime import datetime
 
 from shoes.reports import Report
-
-
-class Samples(Report):
-    """Times of one thing done several times; the first may hold what is paid only once."""
-
-    first: float
-    others: tuple[float, ...]
-
-    @property
-    def typical(self) -> float:
-        """Median of the repeats; the first where there was no other."""
-        return statistics.median(self.others or (self.first,))
-
-    @property
-    def spread(self) -> tuple[float, float]:
-        """Fastest and slowest repeat, each over the typical one."""
-        if not self.others or self.typical <= 0:
-            return 1.0, 1.0
-        return min(self.others) / self.typical, max(self.others) / self.typical
+from shoes.training.choice import KeptChoice
+from shoes.training.measuring import Samples
 
 
 class MemoryPoint(Report):
@@ -75,6 +57,8 @@ class Measurement(Report):
     inference_peak_bytes: int
     memory_limit_bytes: int
     """What a training may use here."""
+    tuned: KeptChoice | None = None
+    """The micro-batch and checkpointing that were found to be the fastest, where they were looked for."""
     memory: tuple[MemoryPoint, ...] = ()
 
     @property

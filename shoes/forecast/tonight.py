@@ -21,9 +21,9 @@ from shoes.model.load import load_libraries
 from shoes.progress import progress
 from shoes.reports import DataReport, ModelsReport
 from shoes.spec import Recipe
-from shoes.training import checkpoint, choice
+from shoes.training import checkpoint, choice, tuning
 from shoes.training.parity import fault_finder
-from shoes.training.run import Job, plan_decisions
+from shoes.training.run import Decisions, Job, plan_decisions
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +37,19 @@ def forecast(recipe: Recipe, job: Job, models: ModelsReport, data: DataReport) -
     started = time.monotonic()
     load_libraries()  # the run's process holds them, and its memory is part of the forecast
     decisions = plan_decisions(job)
-    with prepared(recipe, models, data, decisions, cache=job.cache) as request:
-        found = _forecast(request, job, _measure(request))
+    with prepared(recipe, models, data, decisions, cache=job.cache, tune=_is_to_be_tuned(job, decisions)) as request:
+        measured = _measure(request)
+        if measured.tuned is not None:  # for the run, and for later ones
+            choice.keep(tuning.place(job), measured.tuned)
+        found = _forecast(request, job, measured)
     found = found.model_copy(update={"measuring_seconds": time.monotonic() - started})
     outcome.keep(job.folder, found)
     return found
+
+
+def _is_to_be_tuned(job: Job, decisions: Decisions) -> bool:
+    is_fresh = checkpoint.latest(job.checkpoints) is None
+    return is_fresh and tuning.is_called_for(job, decisions) and choice.kept(tuning.place(job)) is None
 
 
 def compare(recipe: Recipe, job: Job, models: ModelsReport, data: DataReport) -> tuple[Comparison, Forecast]:

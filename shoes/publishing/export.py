@@ -64,6 +64,7 @@ def _peft_config(spec: TrainSpec, base_model: str) -> dict[str, Any]:
         r=spec.rank,
         lora_alpha=spec.lora_alpha,
         lora_dropout=spec.lora_dropout,
+        use_rslora=spec.use_rslora,
         target_modules=list(spec.lora_target_modules),
         base_model_name_or_path=base_model,
         inference_mode=True,
@@ -89,16 +90,18 @@ def _write_kohya(folder: Path, plain: "Mapping[str, torch.Tensor]", spec: TrainS
     import torch
 
     folder.mkdir()
+    # These loaders know one rule only, alpha / rank; rank-stabilised LoRA scales by alpha / √rank.
+    alpha = spec.lora_alpha * spec.rank**0.5 if spec.use_rslora else spec.lora_alpha
     tensors: dict[str, torch.Tensor] = {}
     for name, weight in plain.items():
         layer, matrix = name.removesuffix(".weight").rsplit(".", 1)
         module = "lora_unet_" + layer.replace(".", "_")
         tensors[f"{module}.{'lora_down' if matrix == 'lora_A' else 'lora_up'}.weight"] = weight
-        tensors[f"{module}.alpha"] = torch.tensor(float(spec.lora_alpha))
+        tensors[f"{module}.alpha"] = torch.tensor(float(alpha))
     metadata = {
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(spec.rank),
-        "ss_network_alpha": str(spec.lora_alpha),
+        "ss_network_alpha": str(alpha),
         "ss_sd_model_name": base_model,
     }
     write_tensors(folder / "adapter.safetensors", tensors, metadata)

@@ -2,18 +2,33 @@
 
 Every event has an id of its own, `train/17` say. An event that is there already is not written again: a
 training that goes on from a checkpoint runs some steps a second time, with the same result, and the journal
-keeps the first. A last line cut off by a crash is removed when the journal is opened.
+keeps the first. A last line cut off by a crash is removed when the journal is opened, and one cut off by a full disk
+at once. A line in the middle that is no event, because the disk lost some of it, is passed over: a gap in a curve is
+no reason to lose a night. The writer says so when it opens the journal.
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+log = logging.getLogger(__name__)
 Event = dict[str, Any]
+_FIELDS: dict[str, dict[str, type]] = {
+    "metrics": {"step": int, "values": dict},
+    "parameters": {"values": dict},
+    "tags": {"values": dict},
+    "image": {"key": str, "step": int, "path": str},
+    "artifact": {"path": str, "folder": str},
+    "data_set": {"name": str, "digest": str, "context": str, "about": dict},
+    "status": {"status": str, "step": int},
+}
+"""What events of a kind hold beside their id and time; other kinds hold what they like."""
 
 
 class Journal:
@@ -23,8 +38,11 @@ class Journal:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         _cut_torn_line(path)
+        _tell_of_damage(path)
         self._seen = {event["id"] for event in read_events(path)}
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
+        self._end = os.fstat(self._file.fileno()).st_size
+        self._is_torn = False
 
     def __enter__(self) -> Self:
         return self
@@ -32,20 +50,48 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except OSError as failure:
+            if error is None:
+                raise
+            log.warning("%s could not be put on the disk: %s", self.path, failure)  # what ended the block counts more
 
     def __contains__(self, event_id: str) -> bool:
         return event_id in self._seen
 
     def write(self, event_id: str, kind: str, **payload: Any) -> bool:
-        """Append an event unless its id is there; true if it was written. Times are Unix milliseconds."""
+        """Append an event unless its id is there; true if it was written. Times are Unix milliseconds.
+
+        Raises:
+            OSError: it could not be written, and nothing of it is left; it may be written later.
+        """
         if event_id in self._seen:
             return False
         event = {"id": event_id, "time": time.time_ns() // 1_000_000, "kind": kind, **payload}
-        self._file.write(json.dumps(event, ensure_ascii=False, allow_nan=True) + "\n")
-        self._file.flush()
+        self._append(json.dumps(event, ensure_ascii=False, allow_nan=True).encode() + b"\n")
         self._seen.add(event_id)
         return True
+
+    def _append(self, line: bytes) -> None:
+        if self._is_torn:
+            self._cut()
+        self._is_torn = True
+        try:
+            rest = memoryview(line)
+            while rest:  # a disk that fills up takes a part first
+                rest = rest[self._file.write(rest) :]
+        except BaseException:
+            with suppress(OSError):  # the next event tries again
+                self._cut()
+            raise
+        self._is_torn = False
+        self._end += len(line)
+
+    def _cut(self) -> None:
+        """Remove what there is of a line that was not written to its end."""
+        os.ftruncate(self._file.fileno(), self._end)
+        self._is_torn = False
 
     def metrics(self, event_id: str, step: int, values: Mapping[str, float]) -> bool:
         """Metrics of one step."""
@@ -75,18 +121,24 @@ class Journal:
         return self.write(event_id, "data_set", name=name, digest=digest, context=context, about=dict(about))
 
     def status(self, event_id: str, status: str, *, step: int) -> bool:
-        """The run's state in MLflow's words: RUNNING, FINISHED, FAILED or KILLED."""
+        """The run's state in MLflow's words: RUNNING, SCHEDULED (it goes on later), FINISHED, FAILED or KILLED."""
         return self.write(event_id, "status", status=status, step=step)
 
     def sync(self) -> None:
-        """Put everything on the disk: before a checkpoint counts, the journal holds all of its steps."""
+        """Put everything on the disk: before a checkpoint counts, the journal holds all of its steps.
+
+        Raises:
+            OSError: some of it may not be there.
+        """
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Sync and close."""
         if not self._file.closed:
-            self.sync()
-            self._file.close()
+            try:
+                self.sync()
+            finally:
+                self._file.close()
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[Event]:
@@ -97,6 +149,12 @@ def read_events(path: Path, offset: int = 0) -> Iterator[Event]:
 
 def read_with_offsets(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
     """Events, each with the byte offset behind it; a line that is still being written is left for later."""
+    for line, end in _read_lines(path, offset):
+        if (event := _parse(line)) is not None:
+            yield event, end
+
+
+def _read_lines(path: Path, offset: int = 0) -> Iterator[tuple[bytes, int]]:
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -104,7 +162,32 @@ def read_with_offsets(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]
         for line in file:
             if not line.endswith(b"\n"):
                 return
-            yield json.loads(line), (offset := offset + len(line))
+            yield line, (offset := offset + len(line))
+
+
+def _parse(line: bytes) -> Event | None:
+    """The event of a line; None if it is none, or lacks something."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(event, dict):
+        return None
+    fields = {"id": str, "time": int, "kind": str}
+    if not _has(event, fields) or not _has(event, _FIELDS.get(event["kind"], {})):
+        return None
+    return event
+
+
+def _has(event: Event, fields: Mapping[str, type]) -> bool:
+    return all(isinstance(event.get(name), kind) for name, kind in fields.items())
+
+
+def _tell_of_damage(path: Path) -> None:
+    broken = [number for number, (line, _) in enumerate(_read_lines(path), start=1) if _parse(line) is None]
+    if broken:
+        lines = f"line {broken[0]}" if len(broken) == 1 else f"{len(broken)} lines, the first one being {broken[0]},"
+        log.warning("%s of %s can't be read and is passed over: the disk may be failing", lines, path)
 
 
 def _cut_torn_line(path: Path) -> None:

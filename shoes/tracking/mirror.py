@@ -217,8 +217,8 @@ class Mirror:
 
     def _send_status(self, event: Event) -> None:
         assert self._client is not None
-        if event["status"] == "RUNNING":
-            self._client.update_run(self.run_id, status="RUNNING")
+        if event["status"] in {"RUNNING", "SCHEDULED"}:
+            self._client.update_run(self.run_id, status=event["status"])
         else:
             self._client.set_terminated(self.run_id, event["status"], end_time=event["time"])
 

@@ -2,15 +2,17 @@
 
 The moments of the VAE's posterior are kept, not one sample of it, so that the latent's own noise stays fresh.
 Both are written in fp32, scanned for non-finite values, and read through a memory map: the size of the data
-set does not decide the memory that training takes.
+set does not decide the memory that training takes. Mirrored photos are encoded too where a training flips them, into
+a folder of their own: a VAE does not give mirrored latents for a mirrored photo.
 """
 
 import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -19,16 +21,38 @@ from shoes.dataset import Record, load_split
 from shoes.errors import Problem, TrainingError
 from shoes.model.load import TextParts, load_text, load_vae
 from shoes.reports import ModelReport
-from shoes.storage import fingerprint, is_whole, new_folder
+from shoes.storage import fingerprint, is_whole, new_folder, remove_path
 
 if TYPE_CHECKING:
     import torch
     from diffusers import AutoencoderKL
 
 log = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+Rows = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
 Progress = Callable[[int, int], None]
+
+
+class CaptionFile(Sequence[str]):
+    """The captions of a cache, read when one is first asked for: a training step needs their rows only."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def _captions(self) -> tuple[str, ...]:
+        return tuple(json.loads(self._path.read_text(encoding="utf-8")))
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        return self._captions[index]
 
 
 @dataclass(frozen=True)
@@ -38,14 +62,16 @@ class LatentCache:
     moments: Floats
     """N×2×C×h×w, memory-mapped: mean and log variance of the posterior, unscaled."""
     text: Floats
-    """K×T×D: last hidden states of K different captions; the last one is the empty caption."""
-    caption_of: tuple[int, ...]
-    """For each of the N photos, the row of `text`."""
-    captions: tuple[str, ...]
+    """K×T×D, memory-mapped: last hidden states of K different captions; the last one is the empty caption."""
+    caption_of: Rows
+    """N, memory-mapped: for each photo, its row of `text`."""
+    captions: Sequence[str]
     """The K captions."""
+    mirrored: Floats | None = None
+    """The same as `moments` for the mirrored photos, where they are wanted."""
 
     def __len__(self) -> int:
-        return len(self.caption_of)
+        return len(self.moments)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -55,68 +81,110 @@ class LatentCache:
     @property
     def empty_caption(self) -> int:
         """Row of `text` for the empty caption."""
-        return len(self.captions) - 1
+        return len(self.text) - 1
 
-    def rows(self, indices: Sequence[int]) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Moments (B×2×C×h×w) and caption rows (B) of some photos."""
+    def rows(self, indices: Sequence[int], flips: Sequence[bool] | None = None) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Moments (B×2×C×h×w) and caption rows (B) of some photos, of the mirrored photo where `flips` says so."""
         import torch
 
-        captions = torch.tensor([self.caption_of[index] for index in indices])
-        return torch.from_numpy(self.moments[list(indices)]), captions
+        moments = self.moments[list(indices)]
+        if flips is not None and any(flips):
+            assert self.mirrored is not None, "the cache was opened without flips"
+            moments[list(flips)] = self.mirrored[[index for index, flip in zip(indices, flips, strict=True) if flip]]
+        return torch.from_numpy(moments), torch.from_numpy(self.caption_of[list(indices)].astype(np.int64))
+
+    def damaged_rows(self, indices: Sequence[int]) -> list[int]:
+        """Which of these photos have latents or a caption that are not finite; ascending."""
+        return [index for index in sorted(set(indices)) if not self._is_finite(index)]
+
+    def _is_finite(self, index: int) -> bool:
+        parts = [self.moments[index], self.text[self.caption_of[index]], self.text[self.empty_caption]]
+        if self.mirrored is not None:
+            parts.append(self.mirrored[index])
+        return all(bool(np.isfinite(part).all()) for part in parts)
 
 
-def open_cache(
-    model: ModelReport,
-    split: Path,
-    *,
-    split_fingerprint: str,
-    folder: Path,
-    device: str,
-    batch_size: int,
-    on_progress: Progress,
-) -> LatentCache:
-    """The cache of one split, made first when it is not there or not whole."""
-    target = _target(model, split, split_fingerprint, folder, device)
-    if not is_whole(target):
-        records = load_split(split)
-        with new_folder(target) as partial:
-            _write_latents(partial, model, records, device, batch_size, on_progress)
-            _write_text(partial, model, records, device, batch_size)
-    return _read(target)
+@dataclass(frozen=True)
+class CacheKey:
+    """Which split is encoded by what: all that a cache depends on, and the folder that holds caches."""
+
+    model: ModelReport
+    split: Path
+    split_fingerprint: str
+    folder: Path
+    device: str
+    with_flips: bool = False
+    """The mirrored photos are wanted, too."""
+
+    @property
+    def plain(self) -> Path:
+        """Where the photos as they are lie, with their captions."""
+        return self._named("latents")
+
+    @property
+    def mirrored(self) -> Path:
+        """Where the mirrored photos lie."""
+        return self._named("mirrored latents")
+
+    def _named(self, what: str) -> Path:
+        inputs = (self.model.fingerprint, self.split_fingerprint, self.split.name, self.device)
+        return self.folder / fingerprint(what, FORMAT, *inputs)
 
 
-def existing_cache(
-    model: ModelReport, split: Path, *, split_fingerprint: str, folder: Path, device: str
-) -> LatentCache | None:
-    """The cache of one split, if it is there and whole."""
-    target = _target(model, split, split_fingerprint, folder, device)
-    return _read(target) if is_whole(target) else None
+def open_cache(key: CacheKey, *, batch_size: int, on_progress: Progress) -> LatentCache:
+    """The cache of one split, made first where it is not there or not whole."""
+    if not is_whole(key.plain):
+        records = load_split(key.split)
+        with new_folder(key.plain) as partial:
+            _write_latents(partial, key, records, batch_size, on_progress)
+            _write_text(partial, key, records, batch_size)
+    if key.with_flips and not is_whole(key.mirrored):
+        with new_folder(key.mirrored) as partial:
+            _write_latents(partial, key, load_split(key.split), batch_size, on_progress, mirror=True)
+    return _read(key)
 
 
-def _target(model: ModelReport, split: Path, split_fingerprint: str, folder: Path, device: str) -> Path:
-    return folder / fingerprint("latents", FORMAT, model.fingerprint, split_fingerprint, split.name, device)
+def existing_cache(key: CacheKey) -> LatentCache | None:
+    """The cache of one split, if all that is wanted of it is there and whole."""
+    wanted = [key.plain, key.mirrored] if key.with_flips else [key.plain]
+    return _read(key) if all(is_whole(folder) for folder in wanted) else None
 
 
-def _read(folder: Path) -> LatentCache:
-    index = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
-    moments = np.load(folder / "moments.npy", mmap_mode="r", allow_pickle=False)
-    text = np.load(folder / "text.npy", mmap_mode="r", allow_pickle=False)
-    return LatentCache(moments, text, tuple(index["caption_of"]), tuple(index["captions"]))
+def remake_cache(key: CacheKey, *, batch_size: int, on_progress: Progress) -> LatentCache:
+    """`open_cache` where nothing that is there counts, though its files may be what was once written."""
+    for folder in [key.plain, key.mirrored] if key.with_flips else [key.plain]:
+        remove_path(folder)
+    return open_cache(key, batch_size=batch_size, on_progress=on_progress)
+
+
+def _read(key: CacheKey) -> LatentCache:
+    return LatentCache(
+        moments=_mapped(key.plain / "moments.npy"),
+        text=_mapped(key.plain / "text.npy"),
+        caption_of=_mapped(key.plain / "caption_of.npy"),
+        captions=CaptionFile(key.plain / "captions.json"),
+        mirrored=_mapped(key.mirrored / "moments.npy") if key.with_flips else None,
+    )
+
+
+def _mapped(file: Path) -> Any:
+    return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
 def _write_latents(
     folder: Path,
-    model: ModelReport,
+    key: CacheKey,
     records: Sequence[Record],
-    device: str,
     batch_size: int,
     on_progress: Progress,
+    *,
+    mirror: bool = False,
 ) -> None:
-    vae = load_vae(model.path, device=device)
+    vae = load_vae(key.model.path, device=key.device)
     out: np.memmap[Any, np.dtype[np.float32]] | None = None
     done = 0
     for batch in batched(records, batch_size):
-        encoded = encode_photos(vae, batch, device)
+        encoded = encode_photos(vae, batch, key.device, mirror=mirror)
         _require_finite(encoded, [record.image.name for record in batch])
         if out is None:
             shape = (len(records), *encoded.shape[1:])
@@ -128,11 +196,13 @@ def _write_latents(
     out.flush()
 
 
-def encode_photos(vae: "AutoencoderKL", records: Sequence[Record], device: str) -> Floats:
-    """B×2×C×h×w moments of the posterior, in fp32."""
+def encode_photos(vae: "AutoencoderKL", records: Sequence[Record], device: str, *, mirror: bool = False) -> Floats:
+    """B×2×C×h×w moments of the posterior, in fp32; of the photos mirrored left to right, if wanted."""
     import torch
 
     pixels = torch.from_numpy(np.stack([_pixels(record.image) for record in records])).to(device)
+    if mirror:
+        pixels = pixels.flip(-1)
     with torch.inference_mode():
         posterior = vae.encode(pixels).latent_dist
         moments = torch.stack([posterior.mean, posterior.logvar], dim=1)
@@ -148,15 +218,15 @@ def _pixels(image: Path) -> Floats:
     return array.transpose(2, 0, 1) / 127.5 - 1.0
 
 
-def _write_text(folder: Path, model: ModelReport, records: Sequence[Record], device: str, batch_size: int) -> None:
+def _write_text(folder: Path, key: CacheKey, records: Sequence[Record], batch_size: int) -> None:
     captions = [*sorted({record.caption for record in records} - {""}), ""]
     rows = {caption: row for row, caption in enumerate(captions)}
-    parts = load_text(model.path, device=device)
-    text = np.concatenate([encode_text(parts, batch, device) for batch in batched(captions, batch_size)])
+    parts = load_text(key.model.path, device=key.device)
+    text = np.concatenate([encode_text(parts, batch, key.device) for batch in batched(captions, batch_size)])
     _require_finite(text, captions)
     np.save(folder / "text.npy", text, allow_pickle=False)
-    index = {"captions": captions, "caption_of": [rows[record.caption] for record in records]}
-    (folder / "captions.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+    np.save(folder / "caption_of.npy", np.array([rows[r.caption] for r in records], np.int32), allow_pickle=False)
+    (folder / "captions.json").write_text(json.dumps(captions, ensure_ascii=False), encoding="utf-8")
 
 
 def encode_text(parts: TextParts, captions: Sequence[str], device: str) -> Floats:

@@ -2,14 +2,14 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shoes.errors import TrainingError
 from shoes.reports import HeldOutLoss
-from shoes.storage import MANIFEST, damage, is_whole, new_folder, pretty_json
+from shoes.storage import damage, new_folder, pretty_json, remove_path
 from shoes.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -25,23 +25,45 @@ class Snapshot:
     step: int
     adapter: "Mapping[str, torch.Tensor]"
     optimizer: "Mapping[str, torch.Tensor]"
+    average: "Mapping[str, torch.Tensor]"
+    """The moving average of the adapter; empty where the spec wants none."""
     scaler: Mapping[str, float]
     """State of fp16's loss scaler; empty in other precisions."""
     losses: tuple[HeldOutLoss, ...]
+    smoothed: tuple[float, float] = (0.0, 0.0)
+    """Of the training loss: decayed sum, and that of the weights."""
 
 
 def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
-    """Write a checkpoint, verify it by reading it back, then prune older ones down to `keep`."""
+    """Write a checkpoint, verify it by reading it back, then prune older ones down to `keep`.
+
+    Raises:
+        TrainingError: what was written reads back as something else; older checkpoints are kept.
+        OSError: it could not be written; the same.
+    """
     target = folder / f"step-{snapshot.step:06d}"
     with new_folder(target) as partial:
         write_tensors(partial / "adapter.safetensors", snapshot.adapter)
         write_tensors(partial / "optimizer.safetensors", snapshot.optimizer)
-        losses = [loss.model_dump() for loss in snapshot.losses]
-        state = {"step": snapshot.step, "scaler": snapshot.scaler, "losses": losses}
-        (partial / "state.json").write_text(pretty_json(state), encoding="utf-8")
-    assert is_whole(target), f"{target} was written and does not verify: the disk is failing"
+        if snapshot.average:
+            write_tensors(partial / "average.safetensors", snapshot.average)
+        (partial / "state.json").write_text(pretty_json(_state(snapshot)), encoding="utf-8")
+    if problems := damage(target):
+        raise TrainingError(
+            f"A checkpoint was written and reads back as something else: {'; '.join(problems)}. The disk is failing: "
+            "set SHOES_DATA_DIR to another one. Older checkpoints are kept."
+        )
     _prune(folder, keep)
     return target
+
+
+def _state(snapshot: Snapshot) -> dict[str, object]:
+    return {
+        "step": snapshot.step,
+        "scaler": snapshot.scaler,
+        "losses": [loss.model_dump() for loss in snapshot.losses],
+        "smoothed": list(snapshot.smoothed),
+    }
 
 
 def latest(folder: Path) -> Snapshot | None:
@@ -56,12 +78,15 @@ def latest(folder: Path) -> Snapshot | None:
 
 def _load(folder: Path) -> Snapshot:
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    average = folder / "average.safetensors"
     return Snapshot(
         step=state["step"],
         adapter=read_tensors(folder / "adapter.safetensors"),
         optimizer=read_tensors(folder / "optimizer.safetensors"),
+        average=read_tensors(average) if average.exists() else {},
         scaler=state["scaler"],
         losses=tuple(HeldOutLoss.model_validate(loss) for loss in state["losses"]),
+        smoothed=tuple(state["smoothed"]),
     )
 
 
@@ -71,5 +96,4 @@ def _all(folder: Path) -> list[Path]:
 
 def _prune(folder: Path, keep: int) -> None:
     for old in _all(folder)[:-keep]:
-        (old / MANIFEST).unlink(missing_ok=True)  # first: half a folder must not look whole
-        shutil.rmtree(old)
+        remove_path(old)

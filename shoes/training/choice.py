@@ -4,6 +4,7 @@ Only what changes nothing but rounding, speed and memory is chosen so: the preci
 the micro-batch within the same effective batch, and gradient checkpointing.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -13,7 +14,9 @@ from shoes.reports import Report
 from shoes.spec import TrainSpec
 from shoes.storage import fingerprint, pretty_json, write_text
 
-FORMAT = 1
+FORMAT = 2
+WORTH = 0.97
+"""Another choice than the recipe's own is taken when a step takes less than this share of its time."""
 _WHAT_DECIDES = (
     "resolution",
     "mixed_precision",
@@ -22,11 +25,12 @@ _WHAT_DECIDES = (
     "lora_target_modules",
     "lora_dropout",
     "device",
+    "devices",
 )
 
 
 class KeptChoice(Report):
-    """What a comparison chose, and why."""
+    """What was measured to be best, and why."""
 
     precision: str
     micro_batch: int
@@ -39,6 +43,27 @@ def place(cache: Path, spec: TrainSpec, model: str, facts: DeviceFacts) -> Path:
     kind = {name: getattr(spec, name) for name in _WHAT_DECIDES}
     name = fingerprint("choice", FORMAT, kind, spec.effective_batch_size, model, facts.device_name, facts.torch_version)
     return cache / "choices" / f"{name}.json"
+
+
+def micro_batches(effective_batch: int) -> tuple[int, ...]:
+    """Powers of two that divide the effective batch, so that every pass has the same shape."""
+    return tuple(2**n for n in range(effective_batch.bit_length()) if effective_batch % 2**n == 0)
+
+
+def fastest(timed: Sequence[tuple[float, int]], own: int | None) -> tuple[int, str]:
+    """The number of the choice with the least seconds, and why it was taken.
+
+    Args:
+        timed: seconds and number of each choice; not empty.
+        own: number of the recipe's own, which is kept unless another one is faster by more than chance (`WORTH`).
+    """
+    seconds, best = min(timed)
+    own_seconds = next((s for s, number in timed if number == own), None)
+    if own is None or own_seconds is None:
+        return best, "the fastest that fits into memory"
+    if best == own or seconds >= own_seconds * WORTH:
+        return own, "the recipe's own: nothing else that it leaves open is faster by more than chance"
+    return best, f"a step takes {seconds / own_seconds:.0%} of the time of the recipe's own choice"
 
 
 def keep(file: Path, choice: KeptChoice) -> None:

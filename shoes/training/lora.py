@@ -8,6 +8,7 @@ from shoes.device import torch_dtype
 from shoes.errors import ConfigurationError, Problem
 from shoes.model.load import load_unet
 from shoes.spec import TrainSpec
+from shoes.training.attention import apply_checkpointing
 from shoes.training.randomness import derive_seed
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ def load_with_adapter(
     unet.set_attn_processor(AttnProcessor2_0())  # the decision `sdpa`, whatever the library's default becomes
     add_adapter(unet, spec)
     unet.to(device)
-    if checkpointing == "full":
-        unet.enable_gradient_checkpointing()
+    apply_checkpointing(unet, checkpointing)
     return unet
 
 
@@ -45,6 +45,7 @@ def add_adapter(unet: "UNet2DConditionModel", spec: TrainSpec) -> None:
         r=spec.rank,
         lora_alpha=spec.lora_alpha,
         lora_dropout=spec.lora_dropout,
+        use_rslora=spec.use_rslora,
         init_lora_weights="gaussian",
         target_modules=list(spec.lora_target_modules),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from shoes.training.cache import LatentCache
@@ -10,6 +11,20 @@ from shoes.training.randomness import StepDraws, generator
 if TYPE_CHECKING:
     import torch
     from diffusers import UNet2DConditionModel
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass sees, on its device; b samples."""
+
+    clean: "torch.Tensor"
+    """b×C×h×w scaled latents."""
+    noise: "torch.Tensor"
+    """The same shape."""
+    timesteps: "torch.Tensor"
+    """b."""
+    text: "torch.Tensor"
+    """b×T×D."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +38,15 @@ class Objective:
     """The VAE's: brings latents to about unit variance."""
     device: str
     precision: str
+    snr_gamma: float | None = None
+    """Where min-SNR weights cut the signal-to-noise ratio; None: the training weighs all timesteps alike."""
 
     def with_unet(self, unet: "UNet2DConditionModel") -> "Objective":
         """The same objective for another UNet."""
         return replace(self, unet=unet)
 
     def loss(self, clean: "torch.Tensor", noise: "torch.Tensor", t: "torch.Tensor", text: "torch.Tensor") -> Any:
-        """Mean squared error per sample (B), in fp32.
+        """Mean squared error per sample (B), in fp32, without the training's weights.
 
         Args:
             clean: B×C×h×w scaled latents.
@@ -53,16 +70,41 @@ class Objective:
         assert kind == "epsilon", f"models that predict {kind} are refused before training"
         return noise
 
-    def batch_loss(self, cache: LatentCache, indices: Sequence[int], draws: StepDraws, part: slice) -> Any:
-        """Losses (b) of one micro-batch: the samples and draws of a step at the positions `part`."""
+    @cached_property
+    def timestep_weights(self) -> "torch.Tensor | None":
+        """Min-SNR weight of each timestep of the schedule, on the device (Hang et al. 2023, arXiv:2303.09556).
+
+        min(SNR, γ) / SNR for models that predict the noise, min(SNR, γ) / (SNR + 1) for those that predict v;
+        SNR = ᾱ / (1 − ᾱ). None where the training is not weighted.
+        """
         import torch
 
-        moments, captions = cache.rows(indices[part])
+        if self.snr_gamma is None:
+            return None
+        alphas = torch.as_tensor(self.schedule.alphas_cumprod, dtype=torch.float64, device="cpu")
+        ratio = alphas / (1 - alphas)
+        if self.schedule.config.prediction_type == "v_prediction":
+            weights = ratio.clamp(max=self.snr_gamma) / (ratio + 1)
+        else:
+            weights = (self.snr_gamma / ratio).clamp(max=1)  # the same as above, and defined where SNR is 0
+        return weights.float().to(self.device)
+
+    def batch(self, cache: LatentCache, indices: Sequence[int], draws: StepDraws, part: slice) -> "Batch":
+        """One micro-batch on the device: the samples and draws of a step at the positions `part`."""
+        import torch
+
+        moments, captions = cache.rows(indices[part], draws.flips[part].tolist())
         captions = torch.where(draws.drops_caption[part], cache.empty_caption, captions)
         mean, log_variance = moments.unbind(1)
         clean = (mean + (0.5 * log_variance).exp() * draws.posterior_noise[part]) * self.scaling_factor
         text = torch.from_numpy(cache.text[captions.numpy()])
-        return self.loss(*(x.to(self.device) for x in (clean, draws.noise[part], draws.timesteps[part], text)))
+        inputs = (clean, draws.noise[part], draws.timesteps[part], text)
+        return Batch(*(x.to(self.device) for x in inputs))
+
+    def training_losses(self, batch: "Batch") -> Any:
+        """Losses (b) of one micro-batch as the training weighs them."""
+        losses = self.loss(batch.clean, batch.noise, batch.timesteps, batch.text)
+        return losses if self.timestep_weights is None else losses * self.timestep_weights[batch.timesteps]
 
 
 def held_out_timesteps(num_train_timesteps: int) -> list[int]:
@@ -73,7 +115,7 @@ def held_out_timesteps(num_train_timesteps: int) -> list[int]:
 def held_out_losses(
     objective: Objective, cache: LatentCache, indices: Sequence[int], *, seed: int, batch_size: int
 ) -> "torch.Tensor":
-    """Loss of some photos at each of the eight timesteps (N×8), with fixed noise and posterior means."""
+    """Loss of some photos at each of the eight timesteps (N×8), unweighted, with fixed noise and posterior means."""
     import torch
 
     steps = held_out_timesteps(objective.schedule.config.num_train_timesteps)

@@ -32,7 +32,7 @@ def check_precision(job: "Job", decisions: "Decisions", facts: DeviceFacts) -> t
     return find_right_precision(step, decisions.device, decisions.precision, facts)
 
 
-def fault_finder(job: "Job", device: str, *, checkpointing: str = "none") -> Callable[[str], str]:
+def fault_finder(job: "Job", device: str, *, checkpointing: str = "off") -> Callable[[str], str]:
     """A function of a precision that says what is wrong with it on `device`; nothing means that it is right."""
     step = OneStep(job, checkpointing=checkpointing)
     reference = cache(lambda: step(*REFERENCE))

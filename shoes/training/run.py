@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,14 +13,14 @@ from filelock import FileLock, Timeout
 from shoes import device
 from shoes.device.parity import in_words
 from shoes.errors import Busy
-from shoes.reports import DataReport, ModelReport, ParityTrial, TrainReport
+from shoes.reports import DataReport, Intervention, ModelReport, ParityTrial, TrainReport
 from shoes.spec import EvalSpec, InferenceSpec, Recipe, TrainSpec
 from shoes.storage import fingerprint, hash_files, pretty_json, write_text
 from shoes.training import choice
 from shoes.training.parity import check_precision
 
 log = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,14 @@ class Job:
         """Resumable states."""
         return self.folder / "checkpoints"
 
+    @property
+    def candidates(self) -> Path:
+        """Exported adapters."""
+        return self.folder / "candidates"
+
     def candidate(self, step: int) -> Path:
         """The adapter as it was at a step, exported."""
-        return self.folder / "candidates" / f"step-{step:06d}"
+        return self.candidates / f"step-{step:06d}"
 
 
 def make_job(recipe: Recipe, model: ModelReport, data: DataReport, *, runs: Path, cache: Path) -> Job:
@@ -96,8 +102,8 @@ class Decisions:
     precision: str
     num_threads: int
     reasons: dict[str, str]
-    checkpointing: str = "none"
-    """What is computed again in the backward pass: none, or full."""
+    checkpointing: str = "off"
+    """What is computed again in the backward pass: off (nothing), attention, or full."""
     micro_batch: int = 1
     """Images in one forward and backward pass; the effective batch is the spec's."""
     attention: str = "sdpa"
@@ -107,22 +113,32 @@ class Decisions:
     """Environment variables of the MPS allocator, as `device.memory.apply_limits` reads them."""
     parity: tuple[ParityTrial, ...] = ()
     """Precisions that were tried against fp32 on the CPU; the last one is the run's. Empty: nothing to try."""
+    processes: int = 1
+    """How many share each effective batch."""
+    rate_cuts: tuple[int, ...] = ()
+    """Steps from which on the learning rate is halved, each once more."""
+    interventions: tuple[Intervention, ...] = ()
+    """What the training did to save itself."""
 
     def __post_init__(self) -> None:
-        """Trials that come from JSON are made reports again."""
+        """What comes from JSON is made reports and tuples again."""
         object.__setattr__(self, "parity", tuple(ParityTrial.model_validate(trial) for trial in self.parity))
+        found = tuple(Intervention.model_validate(item) for item in self.interventions)
+        object.__setattr__(self, "interventions", found)
+        object.__setattr__(self, "rate_cuts", tuple(self.rate_cuts))
 
 
 def plan_decisions(job: Job) -> Decisions:
     """The run's decisions: those that are pinned, else what would be decided now. Nothing is written."""
     file = job.folder / "decisions.json"
     if file.is_file():
-        before = {
-            "micro_batch": job.spec.train_batch_size,
-            "checkpointing": "full" if job.spec.gradient_checkpointing is True else "none",
-        }  # what was not written yet when these runs started
-        return Decisions(**{**before, **json.loads(file.read_text(encoding="utf-8"))})
+        return Decisions(**json.loads(file.read_text(encoding="utf-8")))
     return _decide(job)
+
+
+def keep_decisions(job: Job, decisions: Decisions) -> None:
+    """Pin what holds from now on."""
+    write_text(job.folder / "decisions.json", pretty_json(decisions.__dict__))
 
 
 def pin_decisions(job: Job) -> Decisions:
@@ -134,7 +150,7 @@ def pin_decisions(job: Job) -> Decisions:
     file = job.folder / "decisions.json"
     if not file.is_file():
         pinned = _checked(job, pinned)
-        write_text(file, pretty_json(pinned.__dict__))
+        keep_decisions(job, pinned)
     torch.set_num_threads(pinned.num_threads)
     log.info("device %s: %s", pinned.device, pinned.reasons["device"])
     log.info("precision %s: %s", device.precision_name(pinned.precision), pinned.reasons["precision"])
@@ -165,6 +181,7 @@ def _decide(job: Job) -> Decisions:
         attention=values["attention"],
         fused_optimizer=values["optimizer"] == "fused",
         memory_limits=values["memory_limits"],
+        processes=max(job.spec.devices, int(os.environ.get("WORLD_SIZE", "1"))),
     )
 
 

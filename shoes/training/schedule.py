@@ -17,6 +17,8 @@ def learning_rate(spec: TrainSpec) -> Callable[[int], float]:
         placeholder,
         num_warmup_steps=spec.lr_warmup_steps,
         num_training_steps=max(1, spec.max_train_steps),
+        num_cycles=spec.lr_num_cycles,
+        power=spec.lr_power,
     )
     factor: Callable[[int], float] = schedule.lr_lambdas[0]
     return lambda step: spec.learning_rate * factor(step)

@@ -1,32 +1,38 @@
 """A training in memory: the adapter, its optimizer and the data, at some step."""
 
 import logging
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from shoes.errors import TrainingError
+from shoes.device import release
 from shoes.model.load import load_noise_schedule
 from shoes.progress import progress
 from shoes.reports import HeldOutLoss
 from shoes.training import lora
-from shoes.training.cache import LatentCache, open_cache
+from shoes.training.attention import apply_checkpointing
+from shoes.training.cache import CacheKey, LatentCache, open_cache, remake_cache
 from shoes.training.checkpoint import Snapshot
+from shoes.training.dropout import DropoutKey, use_sample_dropout
+from shoes.training.ema import Average
 from shoes.training.objective import Objective
-from shoes.training.randomness import derive_seed, draw_step, sample_order
+from shoes.training.optimizer import make_optimizer, optimizer_tensors, set_optimizer_tensors
 from shoes.training.run import Decisions, Job
 from shoes.training.schedule import learning_rate
+from shoes.training.team import ALONE, Team
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+SMOOTHING = 0.98
+"""What the smoothed loss keeps of itself at a step."""
 
 
 @dataclass
 class Session:
-    """Everything a step needs; `step` and `losses` move on."""
+    """Everything a step needs. What moves on from step to step is what a snapshot holds."""
 
     job: Job
     decisions: Decisions
@@ -35,41 +41,87 @@ class Session:
     optimizer: "torch.optim.AdamW"
     scaler: Any
     """Loss scaler of fp16; does nothing in other precisions."""
+    average: Average | None
+    """Moving average of the adapter, where the spec wants one."""
+    dropout: DropoutKey
     rate: Callable[[int], float]
     train: LatentCache
     validation: LatentCache
+    team: Team = ALONE
+    """The processes that share each step."""
     step: int = 0
     losses: list[HeldOutLoss] = field(default_factory=list)
+    smoothed: tuple[float, float] = (0.0, 0.0)
+    """Decayed sum of the losses, and of their weights."""
 
     def snapshot(self) -> Snapshot:
         """The session's state, copied to the CPU."""
         return Snapshot(
             step=self.step,
             adapter=lora.adapter_weights(self.objective.unet),
-            optimizer=_optimizer_tensors(self.optimizer, self.parameters),
+            optimizer=optimizer_tensors(self.optimizer, self.parameters),
+            average=self.average.tensors() if self.average else {},
             scaler=dict(self.scaler.state_dict()),
             losses=tuple(self.losses),
+            smoothed=self.smoothed,
         )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go to a saved state."""
         lora.set_adapter_weights(self.objective.unet, snapshot.adapter)
-        _set_optimizer_tensors(self.optimizer, self.parameters, snapshot.optimizer)
-        if snapshot.scaler:
+        set_optimizer_tensors(self.optimizer, self.parameters, snapshot.optimizer)
+        if self.average:
+            self.average.restore(snapshot.average)
+        if snapshot.scaler and self.scaler.is_enabled():
             self.scaler.load_state_dict(dict(snapshot.scaler))
-        self.step, self.losses = snapshot.step, list(snapshot.losses)
+        self.step, self.losses, self.smoothed = snapshot.step, list(snapshot.losses), snapshot.smoothed
+
+    @contextmanager
+    def as_exported(self) -> Iterator[None]:
+        """The adapter as it is validated and exported: its average, where there is one."""
+        if self.average is None:
+            yield
+            return
+        with self.average.swapped_in(self.parameters):
+            yield
+
+    def smooth(self, loss: float) -> float:
+        """Take a step's loss into the smoothed one, an exponential moving average without a start at 0."""
+        total, weight = self.smoothed
+        self.smoothed = SMOOTHING * total + (1 - SMOOTHING) * loss, SMOOTHING * weight + 1 - SMOOTHING
+        return self.smoothed[0] / self.smoothed[1]
+
+    def adapt(self, decisions: Decisions) -> None:
+        """Go on from here by other decisions; the base is loaded again where its precision or device changed."""
+        before, self.decisions = self.decisions, decisions
+        if (before.device, before.precision) != (decisions.device, decisions.precision):
+            self._reload()
+        elif before.checkpointing != decisions.checkpointing:
+            apply_checkpointing(self.objective.unet, decisions.checkpointing)
+        release(decisions.device)
+
+    def _reload(self) -> None:
+        snapshot = self.snapshot()
+        train, validation, team = self.train, self.validation, self.team
+        del self.objective, self.parameters, self.optimizer, self.average  # before the second copy is loaded
+        release(self.decisions.device)
+        self.__dict__.update(new_session(self.job, self.decisions, train, validation, team).__dict__)
+        self.restore(replace(snapshot, scaler={}))
 
 
-def open_session(job: Job, decisions: Decisions, snapshot: Snapshot | None) -> Session:
+def open_session(job: Job, decisions: Decisions, snapshot: Snapshot | None, team: Team = ALONE) -> Session:
     """Load and encode what the training needs, and go to a saved state if one is given."""
-    session = new_session(job, decisions, *(_cache(job, decisions, which) for which in (0, 1)))
+    train, validation = (_cache(job, decisions, which) for which in (0, 1))
+    session = new_session(job, decisions, train, validation, team)
     if snapshot is not None:
         session.restore(snapshot)
         log.info("going on from step %d", session.step)
     return session
 
 
-def new_session(job: Job, decisions: Decisions, train: LatentCache, validation: LatentCache) -> Session:
+def new_session(
+    job: Job, decisions: Decisions, train: LatentCache, validation: LatentCache, team: Team = ALONE
+) -> Session:
     """A training at its first step, on data that is encoded already."""
     spec = job.spec
     unet = lora.load_with_adapter(
@@ -79,87 +131,44 @@ def new_session(job: Job, decisions: Decisions, train: LatentCache, validation: 
         precision=decisions.precision,
         checkpointing=decisions.checkpointing,
     )
-    if spec.lora_dropout:
-        unet.train()
     parameters = lora.trainable(unet)
     return Session(
         job=job,
         decisions=decisions,
         objective=_objective(job, decisions, unet),
         parameters=parameters,
-        optimizer=_optimizer(job, decisions, list(parameters.values())),
+        optimizer=make_optimizer(spec, parameters, fused=decisions.fused_optimizer),
         scaler=_scaler(decisions),
+        average=Average(parameters, spec.ema_decay) if spec.use_ema else None,
+        dropout=use_sample_dropout(unet, spec.lora_dropout, spec.seed),
         rate=learning_rate(spec),
         train=train,
         validation=validation,
+        team=team,
     )
 
 
-def take_step(session: Session) -> dict[str, float]:
-    """One optimizer step over the effective batch; its metrics.
+def encode_again(job: Job, decisions: Decisions) -> LatentCache:
+    """The training split's cache, made anew."""
+    return _cache(job, decisions, 0, remake_cache)
 
-    Raises:
-        TrainingError: the loss is not finite.
-    """
-    import torch
 
-    spec, step = session.job.spec, session.step
-    order = sample_order(spec.seed, step, batch=spec.effective_batch_size, num_samples=len(session.train))
-    draws = draw_step(
-        spec.seed,
-        step,
-        latent_shape=session.train.latent_shape,
-        batch=spec.effective_batch_size,
-        num_timesteps=session.objective.schedule.config.num_train_timesteps,
-        caption_dropout=spec.caption_dropout,
+def _cache(job: Job, decisions: Decisions, which: int, make: Any = open_cache) -> LatentCache:
+    key = cache_key(job, decisions.device, which)
+    with progress(f"encoding {key.split.name}", "photos") as report:
+        return make(key, batch_size=job.spec.eval_batch_size, on_progress=report)
+
+
+def cache_key(job: Job, device: str, which: int) -> CacheKey:
+    """Of a training's own split (0), mirrored too where it flips photos, or of its validation split (1)."""
+    return CacheKey(
+        model=job.model,
+        split=(job.train_dir, job.validation_dir)[which],
+        split_fingerprint=job.inputs[which],
+        folder=job.cache / "latents",
+        device=device,
+        with_flips=which == 0 and job.spec.random_flip,
     )
-    rate = session.rate(step)
-    for group in session.optimizer.param_groups:
-        group["lr"] = rate
-    parts = []
-    size = session.decisions.micro_batch
-    for start in range(0, spec.effective_batch_size, size):
-        if spec.lora_dropout:
-            torch.manual_seed(derive_seed(spec.seed, "dropout", step, start))
-        losses = session.objective.batch_loss(session.train, order, draws, slice(start, start + size))
-        loss = losses.sum() / spec.effective_batch_size
-        session.scaler.scale(loss).backward()
-        parts.append(loss.detach())
-    loss, norm = _update(session, torch.stack(parts).sum())
-    session.step += 1
-    return {"train/loss": loss, "train/lr": rate, "train/grad_norm": norm}
-
-
-def _update(session: Session, loss: "torch.Tensor") -> tuple[float, float]:
-    """Clip, step, clear; the loss and the gradient norm before clipping."""
-    import torch
-
-    value = float(loss)
-    if not math.isfinite(value):
-        raise TrainingError(
-            f"The loss is {value} at step {session.step + 1}. The last checkpoint is kept. "
-            "Lower the learning rate, or train with --train.mixed_precision no."
-        )
-    session.scaler.unscale_(session.optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(session.parameters.values(), session.job.spec.max_grad_norm)
-    session.scaler.step(session.optimizer)
-    session.scaler.update()
-    session.optimizer.zero_grad(set_to_none=True)
-    return value, float(norm)
-
-
-def _cache(job: Job, decisions: Decisions, which: int) -> LatentCache:
-    split = (job.train_dir, job.validation_dir)[which]
-    with progress(f"encoding {split.name}", "photos") as report:
-        return open_cache(
-            job.model,
-            split,
-            split_fingerprint=job.inputs[which],
-            folder=job.cache / "latents",
-            device=decisions.device,
-            batch_size=job.spec.eval_batch_size,
-            on_progress=report,
-        )
 
 
 def _objective(job: Job, decisions: Decisions, unet: Any) -> Objective:
@@ -171,20 +180,7 @@ def _objective(job: Job, decisions: Decisions, unet: Any) -> Objective:
         scaling_factor=AutoencoderKL.load_config(job.model.path, subfolder="vae")["scaling_factor"],
         device=decisions.device,
         precision=decisions.precision,
-    )
-
-
-def _optimizer(job: Job, decisions: Decisions, parameters: "list[torch.nn.Parameter]") -> "torch.optim.AdamW":
-    import torch
-
-    spec = job.spec
-    return torch.optim.AdamW(
-        parameters,
-        lr=spec.learning_rate,
-        betas=(spec.adam_beta1, spec.adam_beta2),
-        eps=spec.adam_epsilon,
-        weight_decay=spec.adam_weight_decay,
-        fused=decisions.fused_optimizer,
+        snr_gamma=job.spec.snr_gamma,
     )
 
 
@@ -192,30 +188,3 @@ def _scaler(decisions: Decisions) -> Any:
     import torch
 
     return torch.amp.GradScaler(decisions.device, enabled=decisions.precision == "fp16")
-
-
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-
-
-def _optimizer_tensors(
-    optimizer: "torch.optim.AdamW", parameters: "dict[str, torch.nn.Parameter]"
-) -> "dict[str, torch.Tensor]":
-    """AdamW's state under the parameters' names; empty before the first step."""
-    return {
-        f"{moment}/{name}": optimizer.state[parameter][moment].detach().to("cpu", copy=True)
-        for name, parameter in parameters.items()
-        if parameter in optimizer.state
-        for moment in _MOMENTS
-    }
-
-
-def _set_optimizer_tensors(
-    optimizer: "torch.optim.AdamW",
-    parameters: "dict[str, torch.nn.Parameter]",
-    tensors: "Any",
-) -> None:
-    for name, parameter in parameters.items():
-        if f"step/{name}" in tensors:
-            optimizer.state[parameter] = {
-                moment: tensors[f"{moment}/{name}"].to(parameter.device) for moment in _MOMENTS
-            }

@@ -1,7 +1,8 @@
 """Looking at the adapter while it trains: held-out loss, and pictures of fixed prompts and seeds."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from shoes.model.inference import set_up_vae, vae_inference
 from shoes.model.load import assemble_pipeline
 from shoes.reports import HeldOutLoss, Interval
 from shoes.sampling import draw
-from shoes.storage import write_text
+from shoes.storage import fingerprint, is_whole, new_folder, write_text
 from shoes.tracking.journal import Journal
 from shoes.training.cache import LatentCache
 from shoes.training.objective import held_out_losses, held_out_timesteps
@@ -20,6 +21,7 @@ from shoes.training.run import Job
 from shoes.training.session import Session
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from diffusers import StableDiffusionPipeline
     from PIL.Image import Image
@@ -44,21 +46,22 @@ def validate(session: Session, journal: Journal) -> None:
         train_mean=float(seen.mean()),
     )
     session.losses = [*[known for known in session.losses if known.step != step], loss]
-    _keep(session.job, step, per_image.tolist())
+    _keep(session.job, step, held_out.tolist())
     journal.metrics(f"validation/{step}", step, _metrics(loss, held_out.mean(0).tolist(), session))
     picture = session.job.folder / "samples" / f"step-{step:06d}.png"
     if f"samples/{step}" not in journal:
         _draw_samples(session, picture)
         journal.image(f"samples/{step}", "samples", step, picture)
         journal.artifact(f"samples/{step}/file", picture, "samples")
+    if f"curve/{step}" not in journal:
+        journal.image(f"curve/{step}", "val_loss_by_timestep", step, _draw_curve(session))
 
 
 def loss_difference(job: Job, session: Session, step: int) -> Interval:
     """Held-out loss at `step` minus that of the base, paired by photo, photos of one caption together."""
     chosen = _held_out_indices(job, session.validation)
     captions = [session.validation.captions[session.validation.caption_of[index]] for index in chosen]
-    before, after = (_kept(job, at) for at in (0, step))
-    differences = [b - a for a, b in zip(before, after, strict=True)]
+    differences = (_kept(job, step) - _kept(job, 0)).mean(1).tolist()
     return cluster_interval(differences, captions, level=0.95, num_resamples=5000, seed=job.spec.seed)
 
 
@@ -95,12 +98,26 @@ def _file(job: Job, step: int) -> Path:
     return job.folder / "validation" / f"step-{step:06d}.json"
 
 
-def _keep(job: Job, step: int, values: Sequence[float]) -> None:
-    write_text(_file(job, step), json.dumps(values))
+def _keep(job: Job, step: int, losses: Sequence[Sequence[float]]) -> None:
+    write_text(_file(job, step), json.dumps(losses))
 
 
-def _kept(job: Job, step: int) -> list[float]:
-    return json.loads(_file(job, step).read_text(encoding="utf-8"))
+def _kept(job: Job, step: int) -> "np.ndarray":
+    """The N×8 held-out losses of a step that was validated."""
+    import numpy as np
+
+    return np.array(json.loads(_file(job, step).read_text(encoding="utf-8")))
+
+
+def _draw_curve(session: Session) -> Path:
+    """Loss by timestep, beside the base's."""
+    from shoes.evaluation.curve import loss_curve
+
+    job, step = session.job, session.step
+    timesteps = held_out_timesteps(session.objective.schedule.config.num_train_timesteps)
+    picture = _file(job, step).with_suffix(".png")
+    loss_curve(_kept(job, 0), _kept(job, step), timesteps, step).save(picture)
+    return picture
 
 
 def sample_prompts(session: Session) -> tuple[str, ...]:
@@ -146,9 +163,46 @@ def draw_samples(session: Session, pipeline: "StableDiffusionPipeline", prompts:
 
 
 def _draw_samples(session: Session, picture: Path) -> None:
-    from shoes.evaluation.grid import sample_grid
+    """Draw and keep the samples of this step, and show them beside the base's. At step 0 both are the base."""
+    from shoes.evaluation.grid import base_and_now
 
     prompts = sample_prompts(session)
-    grid = sample_grid(draw_with_session(session, prompts), prompts)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    grid.save(picture)
+    base = _base_samples(session, prompts)
+    now = base
+    if session.step > 0:
+        now = draw_with_session(session, prompts)
+        _keep_samples(picture.with_suffix(""), now)
+    base_and_now(base, now, prompts, session.step).save(picture)
+
+
+def _base_samples(session: Session, prompts: Sequence[str]) -> "list[Image]":
+    """What the base draws: once for a run, and again only when the files are gone or the sampler is another one."""
+    job = session.job
+    folder = job.folder / "samples" / f"base-{fingerprint(prompts, job.sampler, job.inference, job.spec.resolution)}"
+    if not is_whole(folder):
+        with _without_adapter(session):
+            _keep_samples(folder, draw_with_session(session, prompts))
+    return [_read(folder / f"{number}.png") for number in range(len(prompts))]
+
+
+@contextmanager
+def _without_adapter(session: Session) -> Iterator[None]:
+    unet = session.objective.unet
+    unet.disable_adapters()
+    try:
+        yield
+    finally:
+        unet.enable_adapters()
+
+
+def _read(file: Path) -> "Image":
+    from PIL import Image
+
+    with Image.open(file) as image:
+        return image.convert("RGB")
+
+
+def _keep_samples(folder: Path, images: "Sequence[Image]") -> None:
+    with new_folder(folder) as partial:
+        for number, image in enumerate(images):
+            image.save(partial / f"{number}.png")

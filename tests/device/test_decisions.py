@@ -121,7 +121,7 @@ def test_versions_are_compared_as_numbers(torch: str) -> None:
 
 
 def test_all_contradictions_are_told_at_once() -> None:
-    spec = TrainSpec(mixed_precision="bf16", lora_dropout=0.1, gradient_checkpointing=True)
+    spec = TrainSpec(mixed_precision="bf16", lora_dropout=0.1, gradient_checkpointing="full")
     found = problems(spec, mac(macos="13.0"))
     assert [problem.where for problem in found] == ["train.mixed_precision", "train.gradient_checkpointing"]
 
@@ -131,22 +131,29 @@ def test_all_contradictions_are_told_at_once() -> None:
     [
         (mac("M1", 8), {}, "full"),
         (mac("M2", 16), {}, "full"),
-        (mac("M3", 24), {}, "full"),
-        (mac("M2 Max", 32), {}, "none"),
-        (mac("M4", 36), {}, "none"),
-        (mac("M5", 64), {"train_batch_size": 4}, "none"),
+        (mac("M2", 16), {"train_batch_size": 1}, "attention"),
+        (mac("M3", 24), {}, "attention"),
+        (mac("M2 Max", 32), {}, "off"),
+        (mac("M4", 36), {}, "off"),
+        (mac("M5", 64), {"train_batch_size": 4}, "off"),
+        (mac("M4", 36), {"train_batch_size": 4, "gradient_accumulation_steps": 4}, "attention"),
         (mac("M2 Max", 32), {"train_batch_size": 4, "gradient_accumulation_steps": 4}, "full"),
-        (mac("M2", 16), {"resolution": 256}, "none"),
+        (mac("M2", 16), {"resolution": 256}, "off"),
         (gpu(7, 5, 8), {}, "full"),
-        (gpu(8, 6, 8), {}, "none"),
-        (gpu(8, 0, 24), {"train_batch_size": 8}, "none"),
-        (gpu(8, 0, 24), {"train_batch_size": 32}, "full"),
-        (gpu(9, 0, 80), {"train_batch_size": 16}, "none"),
-        (cpu(8), {}, "full"),
-        (cpu(32), {}, "none"),
-        (mac("M1", 8), {"gradient_checkpointing": False}, "none"),
-        (gpu(9, 0, 80), {"gradient_checkpointing": True}, "full"),
-        (mac("M2", 16), {"lora_dropout": 0.1}, "none"),
+        (gpu(8, 6, 8), {}, "off"),
+        (gpu(8, 0, 24), {"train_batch_size": 8}, "off"),
+        *((gpu(8, 0, 24), {"train_batch_size": size}, "full") for size in (16, 20, 24, 32)),
+        (gpu(9, 0, 80), {"train_batch_size": 16}, "off"),
+        *((cpu(memory), {}, "full") for memory in (8, 10, 12)),
+        (cpu(32), {}, "off"),
+        (mac("M1", 8), {"gradient_checkpointing": "off"}, "off"),
+        (mac("M4", 36), {"gradient_checkpointing": "attention"}, "attention"),
+        (cpu(32), {"gradient_checkpointing": "attention"}, "attention"),
+        (gpu(9, 0, 80), {"gradient_checkpointing": "full"}, "full"),
+        (mac("M2", 16), {"lora_dropout": 0.1}, "attention"),
+        (mac("M3", 24), {"lora_dropout": 0.1}, "attention"),
+        (mac("M2 Max", 32), {"lora_dropout": 0.1}, "off"),
+        (mac("M2", 16), {"lora_dropout": 0.1, "gradient_checkpointing": "attention"}, "attention"),
     ],
 )
 def test_checkpointing_is_the_cheapest_that_fits(found: DeviceFacts, changes, checkpointing: str) -> None:

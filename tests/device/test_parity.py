@@ -118,5 +118,5 @@ def test_a_picture_of_noise_instead_of_the_photo_is_wrong() -> None:
 
 def test_too_little_memory_is_an_error_and_no_fallback() -> None:
     devices = Devices(mps_bf16=RuntimeError("MPS backend out of memory (MPS allocated: 20 GB)"))
-    with pytest.raises(TrainingError, match="gradient_checkpointing true"):
+    with pytest.raises(TrainingError, match="gradient_checkpointing full"):
         find_right_precision(devices, "mps", "bf16", MAC)

@@ -13,9 +13,19 @@ from shoes.spec import Recipe
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("true", True), ("False", False), ("0", False), ("yes", True), ("auto", "auto")]
+    ("text", "value"),
+    [
+        ("off", "off"),
+        ("attention", "attention"),
+        ("full", "full"),
+        ("auto", "auto"),
+        ("true", "full"),
+        ("yes", "full"),
+        ("False", "off"),
+        ("0", "off"),
+    ],
 )
-def test_checkpointing_is_a_switch_or_auto(text: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpointing_is_a_mode_or_a_switch(text: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
     by_flag = recipes.load("overnight", {"train.gradient_checkpointing": text})
     monkeypatch.setenv("SHOES_TRAIN__GRADIENT_CHECKPOINTING", text)
     by_variable = recipes.load("overnight")
@@ -25,16 +35,16 @@ def test_checkpointing_is_a_switch_or_auto(text: str, value: object, monkeypatch
 def test_checkpointing_in_a_file_and_by_default(tmp_path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('name = "mine"\n[train]\ngradient_checkpointing = false\n', encoding="utf-8")
-    assert recipes.load(str(file)).train.gradient_checkpointing is False
+    assert recipes.load(str(file)).train.gradient_checkpointing == "off"
     assert recipes.load("overnight").train.gradient_checkpointing == "auto"
 
 
-def test_another_word_is_one_problem_that_names_the_three() -> None:
+def test_another_word_is_one_problem_that_names_them_all() -> None:
     with pytest.raises(ConfigurationError) as caught:
         recipes.load("overnight", {"train.gradient_checkpointing": "maybe"})
     (problem,) = caught.value.problems
     assert problem.where == "train.gradient_checkpointing"
-    assert problem.what.startswith("must be true, false or auto")
+    assert problem.what.startswith("Input should be 'off', 'attention', 'full' or 'auto'")
 
 
 def test_a_wish_that_the_device_can_not_fulfil_is_told_before_any_work(micro: Callable[..., Recipe]) -> None:

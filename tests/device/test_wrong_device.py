@@ -1,6 +1,5 @@
 """The real tiny model on a device that was made wrong: what the training does, and what it says."""
 
-import json
 from collections.abc import Callable
 
 import pytest
@@ -92,7 +91,7 @@ def test_a_right_precision_stays_and_is_not_checked_again(micro: Callable[..., R
 def test_a_wrong_decode_is_found_too(micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
     from shoes.training import parity
 
-    step = parity.OneStep(job_of(micro()), checkpointing="none")
+    step = parity.OneStep(job_of(micro()), checkpointing="off")
     right = step("cpu", "no")
     load = parity.load_vae
 
@@ -102,7 +101,7 @@ def test_a_wrong_decode_is_found_too(micro: Callable[..., Recipe], monkeypatch: 
         return vae
 
     monkeypatch.setattr(parity, "load_vae", load_broken)
-    broken = parity.OneStep(job_of(micro()), checkpointing="none")("cpu", "no")
+    broken = parity.OneStep(job_of(micro()), checkpointing="off")("cpu", "no")
     trial = parity.try_precision(lambda device, precision: broken, "mps", "no", right)
     assert not trial.passed
     assert trial.verdict.startswith("the picture is ")
@@ -128,13 +127,3 @@ def test_the_run_trains_in_the_safer_precision_and_says_so(night, micro: Callabl
     assert tags["values"]["parity"].startswith("cpu in bf16 computes wrong (the loss is not finite")
     assert "cpu in bf16 computes wrong" in verdict.trained(recipe, report)
     assert "computes wrong" not in verdict.trained(night.recipe, night.training)
-
-
-def test_decisions_of_an_earlier_version_are_read(micro: Callable[..., Recipe]) -> None:
-    job = job_of(micro({"train.gradient_checkpointing": "true"}))
-    old = {"device": "cpu", "precision": "bf16", "num_threads": torch.get_num_threads()}
-    job.folder.mkdir(parents=True)
-    reasons = {"device": "asked for", "precision": "asked for"}
-    (job.folder / "decisions.json").write_text(json.dumps({**old, "reasons": reasons}), encoding="utf-8")
-    found = pin_decisions(job)
-    assert (found.precision, found.checkpointing, found.parity) == ("bf16", "full", ())

@@ -19,7 +19,7 @@ def measurement(**changes: Any) -> Measurement:
         "device": "cpu",
         "device_name": "a processor",
         "precision": "no",
-        "checkpointing": "none",
+        "checkpointing": "off",
         "micro_batch": 2,
         "load_seconds": 5.0,
         "verify_cache_seconds": 0.0,
@@ -47,7 +47,7 @@ def measurement(**changes: Any) -> Measurement:
         "memory_limit_bytes": 8_000 * MEGABYTE,
         "memory": tuple(
             MemoryPoint(checkpointing=mode, micro_batch=size, peak_bytes=(1_000 + slope * size) * MEGABYTE)
-            for mode, slope in (("full", 500), ("none", 1_500))
+            for mode, slope in (("full", 500), ("off", 1_500))
             for size in (1, 2)
         ),
     }

@@ -22,20 +22,20 @@ def row(precision: str, micro_batch: int, mode: str, seconds: float | None, memo
     )
 
 
-OWN = row("no", 2, "none", 10.0)
+OWN = row("no", 2, "off", 10.0)
 
 
 @pytest.mark.parametrize(
     ("rows", "spec", "chosen"),
     [
-        ([OWN, row("no", 4, "none", 9.0)], {}, 1),
-        ([OWN, row("no", 4, "none", 9.9)], {}, 0),  # by chance
-        ([OWN, row("no", 4, "none", 1.0, 10**15)], {}, 0),  # does not fit
-        ([OWN, row("no", 4, "none", None)], {}, 0),
-        ([OWN, row("bf16", 2, "none", 5.0)], {}, 1),
-        ([OWN, row("bf16", 2, "none", 5.0)], {"mixed_precision": "no"}, 0),
-        ([OWN, row("no", 2, "full", 5.0)], {"gradient_checkpointing": False}, 0),
-        ([row("no", 2, "none", None), row("no", 1, "full", 20.0)], {}, 1),  # its own does not fit
+        ([OWN, row("no", 4, "off", 9.0)], {}, 1),
+        ([OWN, row("no", 4, "off", 9.9)], {}, 0),  # by chance
+        ([OWN, row("no", 4, "off", 1.0, 10**15)], {}, 0),  # does not fit
+        ([OWN, row("no", 4, "off", None)], {}, 0),
+        ([OWN, row("bf16", 2, "off", 5.0)], {}, 1),
+        ([OWN, row("bf16", 2, "off", 5.0)], {"mixed_precision": "no"}, 0),
+        ([OWN, row("no", 2, "full", 5.0)], {"gradient_checkpointing": "off"}, 0),
+        ([row("no", 2, "off", None), row("no", 1, "full", 20.0)], {}, 1),  # its own does not fit
     ],
 )
 def test_the_fastest_that_fits_and_that_the_recipe_leaves_open(
@@ -46,7 +46,7 @@ def test_the_fastest_that_fits_and_that_the_recipe_leaves_open(
 
 def test_nothing_that_fits_is_an_error_with_a_fix() -> None:
     with pytest.raises(TrainingError, match=r"train\.mixed_precision"):
-        choose([row("no", 1, "none", None)], TrainSpec(), forecast())
+        choose([row("no", 1, "off", None)], TrainSpec(), forecast())
 
 
 def test_micro_batches_divide_the_effective_batch() -> None:

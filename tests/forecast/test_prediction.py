@@ -44,18 +44,18 @@ def test_memory_counts_what_the_process_holds_already() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "none", "full"),
+    ("limit", "off", "full"),
     [(8_000, 4, 14), (2_600, 1, 3), (2_000, 0, 2), (1_400, 0, 0), (100_000, 16, 16)],
 )
-def test_the_largest_micro_batch_by_checkpointing(limit: int, none: int, full: int) -> None:
+def test_the_largest_micro_batch_by_checkpointing(limit: int, off: int, full: int) -> None:
     found = micro_batch_limits(measurement().memory, limit * MEGABYTE, 16)
-    assert [(m.checkpointing, m.largest) for m in found] == [("none", none), ("full", full)]
+    assert [(m.checkpointing, m.largest) for m in found] == [("off", off), ("full", full)]
 
 
 def test_a_micro_batch_that_was_refused_is_never_called_fitting() -> None:
     points = [
-        MemoryPoint(checkpointing="none", micro_batch=1, peak_bytes=MEGABYTE),
-        MemoryPoint(checkpointing="none", micro_batch=2, peak_bytes=None),
+        MemoryPoint(checkpointing="off", micro_batch=1, peak_bytes=MEGABYTE),
+        MemoryPoint(checkpointing="off", micro_batch=2, peak_bytes=None),
     ]
     assert micro_batch_limits(points, 10**12, 16)[0].largest == 1
     assert micro_batch_limits(points[1:], 10**12, 16)[0].largest == 0
@@ -66,7 +66,7 @@ def test_the_cheapest_checkpointing_that_fits() -> None:
         found = micro_batch_limits(measurement().memory, limit * MEGABYTE, 16)
         return forecast().model_copy(update={"micro_batches": found}).cheapest_checkpointing
 
-    assert [cheapest(limit) for limit in (8_000, 2_600, 1_400)] == ["none", "full", None]
+    assert [cheapest(limit) for limit in (8_000, 2_600, 1_400)] == ["off", "full", None]
 
 
 def advised(found: Forecast, others: dict[str, float] | None = None) -> list[str]:
@@ -97,7 +97,7 @@ def test_a_night_that_is_too_long_is_told_what_would_fit() -> None:
 def test_too_little_memory_is_told_what_would_fit() -> None:
     small = measurement(memory_limit_bytes=2_600 * MEGABYTE)
     assert advised(forecast(small)) == [
-        "--train.train_batch_size 1 --train.gradient_checkpointing false fits into memory"
+        "--train.train_batch_size 1 --train.gradient_checkpointing off fits into memory"
     ]
     tiny = measurement(memory_limit_bytes=MEGABYTE)
     assert "not even one image" in advised(forecast(tiny))[0]

@@ -10,11 +10,12 @@ from flows.cli import main
 from shoes import stages
 from shoes.errors import TrainingError
 from shoes.forecast import child, outcome
+from shoes.forecast.probe import Request
 from shoes.forecast.reports import Measurement
 from shoes.forecast.tonight import forecast
 from shoes.spec import Recipe
 from shoes.tracking.journal import read_events
-from shoes.training import choice
+from shoes.training import choice, tuning
 from shoes.training.run import plan_decisions
 from tests.forecast.factory import measurement
 
@@ -36,7 +37,7 @@ def test_a_run_is_compared_with_its_forecast(micro: Callable[..., Recipe]) -> No
     assert found is not None
     assert found.num_steps == 4
     assert found.peak_memory_bytes > 100e6
-    assert [limit.checkpointing for limit in found.micro_batches] == ["none", "full"]
+    assert [limit.checkpointing for limit in found.micro_batches] == ["off", "full"]
     assert not list(job.folder.glob("checkpoints/*")), "the forecast trains nothing"
     report = stages.train(recipe, models, data)
     compared = outcome.outcome(outcome.kept(job.folder), report)
@@ -71,7 +72,7 @@ def test_the_choice_is_kept_and_used_by_the_run(with_small_data: object, micro: 
     recipe = micro({"train.gradient_checkpointing": "auto", "train.mixed_precision": "auto"})
     _, models, data = job_of(recipe)
     found, _ = stages.compare(recipe, models, data)
-    assert {(row.precision, row.checkpointing) for row in found.rows} >= {("no", "none"), ("no", "full")}
+    assert {(row.precision, row.checkpointing) for row in found.rows} >= {("no", "off"), ("no", "full")}
     assert {row.micro_batch for row in found.rows} == {1, 2, 4}
     chosen = found.rows[found.chosen]
     assert chosen.seconds_per_step is not None
@@ -91,7 +92,7 @@ def test_another_micro_batch_trains_the_same_adapter(micro: Callable[..., Recipe
     for size in (2, 4):
         recipe = micro({"train.logging_dir": f"runs-{size}"})
         job, models, data = job_of(recipe)
-        kind = choice.KeptChoice(precision="no", micro_batch=size, checkpointing="none", reason="a test")
+        kind = choice.KeptChoice(precision="no", micro_batch=size, checkpointing="off", reason="a test")
         choice.keep(choice.place(job.cache, job.spec, job.model.fingerprint, measure()), kind)
         adapters.append(weights_of(stages.train(recipe, models, data).adapter_dir))
     for name, weight in adapters[0].items():
@@ -108,6 +109,42 @@ def test_a_measuring_process_that_dies_is_one_clear_error(
         forecast(recipe, job, models, data)
     assert outcome.kept(job.folder) is None
     assert stages.announce(recipe, models, data) is None, "a night goes on without a forecast"
+
+
+def test_a_night_that_is_to_be_tuned_is_measured_as_it_will_be(
+    micro: Callable[..., Recipe],
+) -> None:
+    recipe = micro({"train.gradient_checkpointing": "auto"})
+    job, models, data = job_of(recipe)
+    with child.prepared(recipe, models, data, plan_decisions(job), cache=job.cache, tune=True) as request:
+        *_, measured = child.ask(request, Measurement)
+    assert measured.tuned is not None
+    assert (measured.tuned.checkpointing, measured.tuned.micro_batch) == (measured.checkpointing, measured.micro_batch)
+    assert {point.checkpointing for point in measured.memory} == {"off", "full"}
+
+
+def test_what_was_tuned_is_kept_for_the_run_and_looked_for_only_once(
+    micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def answers(request: Request, answer: object):
+        asked.append(request.tune)
+        yield measurement(tuned=tuned, micro_batch=4, checkpointing="full") if request.tune else measurement()
+
+    tuned = choice.KeptChoice(precision="no", micro_batch=4, checkpointing="full", reason="a test")
+    monkeypatch.setattr("shoes.forecast.tonight.ask", answers)
+    recipe = micro({"train.gradient_checkpointing": "auto"})
+    job, models, data = job_of(recipe)
+    forecast(recipe, job, models, data)
+    assert asked == [False], "on the CPU the recipe's own micro-batch is taken"
+    monkeypatch.setattr(tuning, "is_tunable", lambda spec, device: True)
+    found = forecast(recipe, job, models, data)
+    forecast(recipe, job, models, data)
+    assert asked == [False, True, False]
+    assert (found.micro_batch, found.checkpointing) == (4, "full")
+    decisions = plan_decisions(job)
+    assert (decisions.micro_batch, decisions.checkpointing) == (4, "full")
 
 
 def test_what_was_measured_before_a_death_counts(micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,133 @@
+"""The end of a training: the best candidate exported, proven, and reported."""
+
+import logging
+import statistics
+import time
+from collections.abc import Sequence
+
+from shoes.device import Watch
+from shoes.errors import TrainingError
+from shoes.model.load import load_pipeline
+from shoes.progress import duration
+from shoes.publishing.export import adapter_sha256, export, weights_of
+from shoes.reports import TrainReport
+from shoes.storage import pretty_json, write_text
+from shoes.tracking.journal import Event, Journal, read_events
+from shoes.training import lora
+from shoes.training.saving import best_candidates
+from shoes.training.session import Session
+from shoes.training.validation import draw_with_session, loss_difference, sample_prompts
+
+log = logging.getLogger(__name__)
+PEAK_MEMORY = "system/peak_memory_bytes"
+
+
+def record_memory(watch: Watch, journal: Journal) -> None:
+    """The peak so far: once per try, with the number of the try in the place of the step."""
+    number = num_tries(journal)
+    journal.metrics(f"memory/{number}", number, {PEAK_MEMORY: watch.peak_bytes})
+
+
+def num_tries(journal: Journal) -> int:
+    """How often this training was started."""
+    return sum(event["id"].startswith("session/") for event in read_events(journal.path))
+
+
+def conclude(session: Session, journal: Journal, watch: Watch, ended_early: str | None) -> TrainReport:
+    """Choose, export, load back and draw, report."""
+    job = session.job
+    chosen = best_candidates(job, session.losses)[0]
+    target = job.folder / "adapter"
+    weights = weights_of(job.candidate(chosen))
+    export(target, weights, job.spec, base_model=job.model.name)
+    lora.set_adapter_weights(session.objective.unet, weights)
+    _require_same_picture(session)
+    record_memory(watch, journal)
+    report = TrainReport(
+        fingerprint=job.fingerprint,
+        run_dir=job.folder,
+        adapter_dir=target,
+        adapter_sha256=adapter_sha256(target),
+        step=session.step,
+        max_train_steps=job.spec.max_train_steps,
+        end_reason=ended_early or f"all {job.spec.max_train_steps} steps were run",
+        chosen_step=chosen,
+        losses=tuple(session.losses),
+        loss_difference=loss_difference(job, session, chosen),
+        device=session.decisions.device,
+        precision=session.decisions.precision,
+        num_trainable_parameters=sum(p.numel() for p in session.parameters.values()),
+        parity=session.decisions.parity,
+        interventions=session.decisions.interventions,
+        **_rates(journal),
+    )
+    _record(report, journal)
+    write_text(job.folder / "report.json", pretty_json(report))
+    log.info("trained %d steps in %s", report.step, duration(report.seconds))
+    return report
+
+
+def _require_same_picture(session: Session) -> None:
+    """The exported file, loaded as its users will load it, draws what the adapter in memory draws."""
+    import numpy as np
+
+    from shoes.device import torch_dtype
+
+    job, where = session.job, session.decisions
+    prompt = sample_prompts(session)[:1]
+    inside = np.asarray(draw_with_session(session, prompt)[0], dtype=np.float32)
+    kept = session.objective.unet
+    loaded = load_pipeline(
+        job.model.path,
+        device=where.device,
+        dtype=torch_dtype(where.precision),
+        scheduler=job.sampler.scheduler,
+        adapter_dir=job.folder / "adapter",
+    )
+    session.objective = session.objective.with_unet(loaded.unet)
+    outside = np.asarray(draw_with_session(session, prompt)[0], dtype=np.float32)
+    session.objective = session.objective.with_unet(kept)
+    difference = float(np.abs(inside - outside).mean())
+    if difference >= 1.0:
+        raise TrainingError(
+            f"The exported adapter draws another picture than the one in memory (mean difference {difference:.2f} "
+            f"of 255). The checkpoints in {job.checkpoints} are kept; please report this as a bug."
+        )
+
+
+def _record(report: TrainReport, journal: Journal) -> None:
+    values = {
+        "train/chosen_step": report.chosen_step,
+        "val/loss_difference": report.loss_difference.mean,
+        "val/loss_difference_low": report.loss_difference.low,
+        "val/loss_difference_high": report.loss_difference.high,
+    }
+    journal.metrics("train/end", report.step, values)
+    journal.artifact("adapter", report.adapter_dir, "adapter")
+    journal.tags("train/end/tags", {"end_reason": report.end_reason, "adapter_sha256": report.adapter_sha256})
+    journal.status("train/end/status", "FINISHED", step=report.step)
+
+
+def seconds_spent(journal: Journal) -> float:
+    """Time spent training, over all tries."""
+    events = list(read_events(journal.path))
+    starts = _starts(events)
+    ends = [*(events[start - 1]["time"] for start in starts[1:]), time.time_ns() // 1_000_000]
+    return float(sum(end - events[start]["time"] for start, end in zip(starts, ends, strict=True)) / 1000)
+
+
+def _rates(journal: Journal) -> dict[str, object]:
+    """Time, rate, memory, and where it was taken up again, from the journal: it knows of all tries."""
+    events = list(read_events(journal.path))
+    steps = [e["values"] for e in events if e["id"].startswith("train/") and "train/loss" in e.get("values", {})]
+    return {
+        "seconds": seconds_spent(journal),
+        "images_per_second": statistics.median(v["train/images_per_second"] for v in steps) if steps else 0.0,
+        "resumed_from": tuple(events[start]["step"] for start in _starts(events)[1:]),
+        "peak_memory_bytes": max(int(e["values"][PEAK_MEMORY]) for e in events if e["id"].startswith("memory/")),
+    }
+
+
+def _starts(events: Sequence[Event]) -> list[int]:
+    """Where in the journal each try begins."""
+    return [index for index, event in enumerate(events) if event["id"].startswith("session/")]

@@ -1,0 +1,67 @@
+"""What a training writes on its way: checkpoints, candidates, and what is removed for them."""
+
+import logging
+from collections.abc import Sequence
+
+from shoes.publishing.export import export
+from shoes.reports import HeldOutLoss
+from shoes.storage import remove_path
+from shoes.tracking.journal import Journal
+from shoes.training import checkpoint, lora
+from shoes.training.run import Job
+from shoes.training.session import Session
+from shoes.training.validation import validate
+
+log = logging.getLogger(__name__)
+
+
+def save_checkpoint(session: Session, journal: Journal) -> None:
+    """Resumable state; before it counts, the journal holds all of its steps."""
+    journal.sync()
+    checkpoint.save(session.job.checkpoints, session.snapshot(), keep=session.job.spec.checkpoints_total_limit)
+
+
+def save_candidate(session: Session) -> None:
+    """The adapter as it is now, exported."""
+    with session.as_exported():
+        weights = lora.adapter_weights(session.objective.unet)
+    export(session.job.candidate(session.step), weights, session.job.spec, base_model=session.job.model.name)
+
+
+def start_run(session: Session, journal: Journal) -> None:
+    """Record how the base does, before the first step."""
+    if not session.losses:
+        validate(session, journal)
+        save_candidate(session)
+        save_checkpoint(session, journal)
+
+
+def validate_when_due(session: Session, journal: Journal) -> bool:
+    """Candidates and validations at their steps and at the end; true when the state should be saved."""
+    spec, step = session.job.spec, session.step
+    is_candidate = step == spec.max_train_steps or step % spec.save_steps == 0
+    is_validation = is_candidate or step % spec.validation_steps == 0
+    if is_candidate:
+        save_candidate(session)
+    if is_validation:
+        with session.as_exported():
+            validate(session, journal)
+        loss = session.losses[-1]
+        log.info("step %d: held-out loss %.5f (base %.5f)", step, loss.mean, session.losses[0].mean)
+        prune_candidates(session.job, session.losses)
+    return is_validation or step % spec.checkpointing_steps == 0
+
+
+def best_candidates(job: Job, losses: Sequence[HeldOutLoss]) -> list[int]:
+    """Steps of the exported candidates, the lowest held-out loss first; the base only where nothing else is."""
+    exported = [loss for loss in losses if job.candidate(loss.step).is_dir()]
+    trained = [loss for loss in exported if loss.step > 0] or exported
+    return [loss.step for loss in sorted(trained, key=lambda loss: (loss.mean, loss.step))]
+
+
+def prune_candidates(job: Job, losses: Sequence[HeldOutLoss]) -> None:
+    """Remove candidates beyond the best `candidates_total_limit`."""
+    kept = set(best_candidates(job, losses)[: job.spec.candidates_total_limit])
+    for folder in sorted(job.candidates.glob("step-*")):
+        if int(folder.name.removeprefix("step-")) not in kept:
+            remove_path(folder)

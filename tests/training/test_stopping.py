@@ -1,0 +1,99 @@
+"""Why a training stops before its last step, and that nothing is lost by it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shoes import stages
+from shoes.reports import HeldOutLoss, PausedTraining, TrainReport
+from shoes.spec import Recipe
+from shoes.tracking.journal import read_events
+from shoes.training.signals import StopRequest
+from shoes.training.stopping import Stops, is_over, no_gain
+from tests.training.opening import train
+
+NOON = datetime(2020, 1, 1, 12, tzinfo=UTC)
+
+
+def losses(*means: float) -> list[HeldOutLoss]:
+    return [
+        HeldOutLoss(step=10 * number, mean=mean, standard_error=0.1, train_mean=mean)
+        for number, mean in enumerate(means)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("means", "patience", "reason"),
+    [
+        ((5, 4, 3), 2, None),
+        ((5, 4, 4.5), 2, None),
+        ((5, 4, 4.5, 4.4), 2, "the held-out loss was 2 times in a row no better than at step 10"),
+        ((5, 4, 4), 1, "the held-out loss was once no better than at step 10"),
+        ((5, 6, 7), 2, "the held-out loss was 2 times in a row no better than at step 0"),
+        ((5, 6, 7), None, None),
+        ((), 1, None),
+    ],
+)
+def test_patience_counts_validations_since_the_best(means, patience: int | None, reason: str | None) -> None:
+    assert no_gain(losses(*means), patience) == reason
+
+
+@pytest.mark.parametrize(("left", "step", "over"), [(10, 3, False), (3, 3, True), (2, 3, True), (-5, 0, True)])
+def test_no_step_is_begun_that_would_end_after_the_deadline(left: float, step: float, over: bool) -> None:
+    assert is_over(NOON, NOON - timedelta(seconds=left), step) is over
+
+
+def test_a_signal_goes_before_everything_else(micro: Callable[..., Recipe]) -> None:
+    request = StopRequest()
+    stops = Stops(request, NOON, lambda: "the disk is nearly full")
+    spec = micro().train
+    found = stops.look(spec, [])
+    assert found is not None
+    assert (found.kind, found.reason) == ("paused", "the window ends at 12:00")
+    request.receive(15, None)
+    assert stops.look(spec, []).kind == "signal"
+    without = Stops(StopRequest(), None, lambda: "the disk is nearly full")
+    assert without.look(spec, []).reason == "the disk is nearly full"
+    assert Stops(StopRequest(), None, lambda: None).look(spec, []) is None
+
+
+def test_at_the_windows_end_it_pauses_and_another_night_ends_with_the_same_bytes(
+    micro: Callable[..., Recipe], night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = micro()
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "deadline", lambda recipe: datetime.now().astimezone())
+        paused = train(recipe)
+    assert isinstance(paused, PausedTraining)
+    assert (paused.step, paused.max_train_steps) == (0, 4)
+    assert paused.reason.startswith("the window ends at ")
+    events = list(read_events(paused.run_dir / "journal.jsonl"))
+    assert [e["status"] for e in events if e["kind"] == "status"] == ["RUNNING", "SCHEDULED"]
+    finished = train(recipe)
+    assert isinstance(finished, TrainReport)
+    assert finished.adapter_sha256 == night.training.adapter_sha256
+
+
+def test_the_window_of_the_recipe_is_what_ends_it(micro: Callable[..., Recipe]) -> None:
+    assert stages.deadline(micro()) is None
+    end = stages.deadline(micro({"window.ends": "07:00"}))
+    assert (end.hour, end.minute) == (7, 0)
+    assert end > datetime.now().astimezone()
+
+
+def test_early_stop_exports_the_best(micro: Callable[..., Recipe]) -> None:
+    far_too_fast = {"train.learning_rate": "0.5", "train.early_stopping_patience": "1", "train.max_train_steps": "8"}
+    report = train(micro(far_too_fast))
+    assert report.step < report.max_train_steps == 8
+    assert "no better than at step" in report.end_reason
+    trained = [loss for loss in report.losses if loss.step]
+    assert report.chosen_step == min(trained, key=lambda loss: loss.mean).step
+
+
+def test_only_the_best_candidates_are_kept(micro: Callable[..., Recipe]) -> None:
+    changes = {"train.max_train_steps": "6", "train.save_steps": "1", "train.candidates_total_limit": "2"}
+    report = train(micro({**changes, "train.early_stopping_patience": "none"}))
+    ranked = sorted((loss for loss in report.losses if loss.step), key=lambda loss: loss.mean)
+    left = sorted(path.name for path in (report.run_dir / "candidates").iterdir())
+    assert left == sorted(f"step-{loss.step:06d}" for loss in ranked[:2])
