@@ -1,10 +1,10 @@
 """Fewer images for the same quality: which options reach the baseline's held-out loss with how much less compute?
 
     python benchmarks/convergence.py [--data demo,real] [--catalogue DIR] [--variants NAME,…] [--seeds 1,2,3]
-                                     [--images 1440] [--jobs 2] [--work DIR] [--results FILE] [--report] [--quick]
+                                     [--images 1280] [--jobs 2] [--work DIR] [--results FILE] [--report] [--quick]
 
 Every variant trains the demo's recipe from the demo's base model, for the same number of images, with the same seeds,
-and is looked at every 240 images: unweighted loss on 32 photos of the validation split at eight timesteps with the
+and is looked at every 256 images: unweighted loss on 32 photos of the validation split at eight timesteps with the
 same noise for all. The baseline's lowest loss with a seed is what the variants with that seed have to reach; between
 two looks a straight line is assumed. FLOPs are counted, not timed. The weights of the lowest loss are measured on 32
 photos of the test split, which nothing is chosen by.
@@ -22,7 +22,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from shoes.settings import load_settings
 from shoes.spec import Recipe, TrainSpec
 from shoes.storage import fingerprint
 from shoes.training import lora
-from shoes.training.cache import CacheKey, LatentCache, open_cache
+from shoes.training.cache import LatentCache, open_cache
 from shoes.training.objective import held_out_losses
 from shoes.training.randomness import derive_seed, sample_order
 from shoes.training.run import Decisions, Job, make_job
@@ -40,8 +40,8 @@ from shoes.training.session import Session, cache_key, new_session
 from shoes.training.step import draw, take_step
 
 RESULTS = Path(__file__).with_suffix(".results.jsonl")
-IMAGES, IMAGES_BETWEEN_LOOKS, HELD_OUT_PHOTOS, HELD_OUT_SEED = 1440, 240, 32, 0
-MICRO_BATCH = 8
+IMAGES, IMAGES_BETWEEN_LOOKS, HELD_OUT_PHOTOS, HELD_OUT_SEED = 1280, 256, 32, 0
+DECISIONS = Decisions(device="cpu", precision="no", num_threads=1, reasons={}, micro_batch=8)
 ATTENTION = ("to_k", "to_q", "to_v", "to_out.0")
 Changes = dict[str, Any]
 
@@ -92,14 +92,16 @@ class Training:
     variant: str
     seed: int
     images: int
-    spec: TrainSpec
     job: Job
+    """With the variant's spec."""
+    base: tuple[float, float]
+    """Loss before the training, which is the base's, on the validation and the test split."""
 
     @property
     def key(self) -> str:
         """All that decides its figures."""
         protocol = (HELD_OUT_PHOTOS, HELD_OUT_SEED, IMAGES_BETWEEN_LOOKS)
-        return fingerprint(self.spec, self.job.model.fingerprint, self.job.inputs, protocol)
+        return fingerprint(self.job.spec, self.job.model.fingerprint, self.job.inputs, protocol)
 
 
 @dataclass(frozen=True)
@@ -186,21 +188,35 @@ def names_of(variants: str) -> list[str]:
 def trainings(options: argparse.Namespace) -> Iterator[Training]:
     """What is asked for, all variants of a seed before the next seed."""
     jobs = {data: job_of(data, options) for data in options.data.split(",")}
+    bases = {data: base_losses(job) for data, job in jobs.items()}
     for seed in options.seeds.split(","):
         for data, job in jobs.items():
             for variant in options.variants.split(","):
                 spec = spec_of(job.spec, variant, int(seed), options.images)
-                yield Training(data, variant, int(seed), options.images, spec, job)
+                yield Training(data, variant, int(seed), options.images, replace(job, spec=spec), bases[data])
 
 
 def job_of(data: str, options: argparse.Namespace) -> Job:
-    """The demo's training on one of the data sets, which is imported and encoded where it was not."""
+    """The demo's training on one of the data sets, which is imported where it was not."""
     recipe = recipe_of(data, options.catalogue)
     models, prepared, settings = stages.fetch_model(recipe), stages.prepare_data(recipe), load_settings()
-    job = make_job(recipe, models.base, prepared, runs=settings.runs, cache=settings.cache)
-    for which in ("train", "val", "test"):
-        open_cache(key_of(job, which, with_flips=which == "train"), batch_size=16, on_progress=lambda *_: None)
-    return job
+    return make_job(recipe, models.base, prepared, runs=settings.runs, cache=settings.cache)
+
+
+def base_losses(job: Job) -> tuple[float, float]:
+    """Of the base model; makes the caches, which the trainings share."""
+    job = replace(job, spec=job.spec.model_copy(update={"random_flip": True}))
+    train, validation, test = caches(job)
+    session = new_session(job, DECISIONS, train, validation)
+    return held_out(session, validation), held_out(session, test)
+
+
+def caches(job: Job) -> tuple[LatentCache, LatentCache, LatentCache]:
+    """Training, validation and test split; they are made where they are not there."""
+    own, validation = (cache_key(job, "cpu", which) for which in (0, 1))
+    test = replace(validation, split=validation.split.with_name("test"))
+    made = (open_cache(key, batch_size=16, on_progress=lambda *_: None) for key in (own, validation, test))
+    return next(made), next(made), next(made)
 
 
 def recipe_of(data: str, catalogue: Path | None) -> Recipe:
@@ -222,12 +238,6 @@ def spec_of(spec: TrainSpec, variant: str, seed: int, images: int) -> TrainSpec:
     return spec
 
 
-def key_of(job: Job, which: str, *, with_flips: bool) -> CacheKey:
-    """Of a split of the job's data set, which are one manifest's."""
-    key = asdict(cache_key(job, "cpu", 0)) | {"model": job.model}
-    return CacheKey(**{**key, "split": job.train_dir.with_name(which), "with_flips": with_flips})
-
-
 def run(wanted: Iterator[Training], options: argparse.Namespace) -> None:
     """Do the trainings that have no result yet, and append each as it ends."""
     known = {result.key for result in read_results(options.results)}
@@ -247,9 +257,10 @@ def run(wanted: Iterator[Training], options: argparse.Namespace) -> None:
 
 
 def read_results(file: Path) -> list[Result]:
-    if not file.is_file():
-        return []
-    return [Result(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+    """The newest result of each training."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    results = [Result(**json.loads(line)) for line in lines]
+    return list({(r.data, r.variant, r.seed, r.budget): r for r in results}.values())
 
 
 def train(training: Training) -> Result:
@@ -257,30 +268,20 @@ def train(training: Training) -> Result:
     import torch
 
     torch.set_num_threads(1)
-    job = Job(**{**training.job.__dict__, "spec": training.spec})
-    own, validation, test = (
-        open_cache(
-            key_of(job, which, with_flips=which == "train" and training.spec.random_flip),
-            batch_size=16,
-            on_progress=lambda *_: None,
-        )
-        for which in ("train", "val", "test")
-    )
-    decisions = Decisions(device="cpu", precision="no", num_threads=1, reasons={}, micro_batch=MICRO_BATCH)
-    session = new_session(job, decisions, own, validation)
-    batch = training.spec.effective_batch_size
-    images, losses, test_losses = [0], [held_out(session, validation)], [held_out(session, test)]
+    own, validation, test = caches(training.job)
+    session = new_session(training.job, DECISIONS, own, validation)
+    spec = training.job.spec
+    images, losses = [0], [training.base[0]]
     best = lora.adapter_weights(session.objective.unet)
-    while session.step < training.spec.max_train_steps:
+    while session.step < spec.max_train_steps:
         take_step(session)
-        seen = session.step * batch
-        if seen % IMAGES_BETWEEN_LOOKS == 0 or session.step == training.spec.max_train_steps:
+        seen = session.step * spec.effective_batch_size
+        if seen % IMAGES_BETWEEN_LOOKS == 0 or session.step == spec.max_train_steps:
             with session.as_exported():
                 images, losses = [*images, seen], [*losses, held_out(session, validation)]
                 if losses[-1] == min(losses):
                     best = lora.adapter_weights(session.objective.unet)
     lora.set_adapter_weights(session.objective.unet, best)
-    test_losses.append(held_out(session, test))
     return Result(
         key=training.key,
         data=training.data,
@@ -289,7 +290,7 @@ def train(training: Training) -> Result:
         budget=training.images,
         images=images,
         held_out=losses,
-        test=test_losses,
+        test=[training.base[1], held_out(session, test)],
         gigaflops_per_image=gigaflops_per_image(session),
     )
 
@@ -298,7 +299,7 @@ def held_out(session: Session, cache: LatentCache) -> float:
     """Mean loss on the same photos, noise and timesteps whatever the training's seed."""
     count = min(HELD_OUT_PHOTOS, len(cache))
     photos = sample_order(derive_seed(HELD_OUT_SEED, "photos"), 0, batch=count, num_samples=len(cache))
-    return float(held_out_losses(session.objective, cache, photos, seed=HELD_OUT_SEED, batch_size=16).mean())
+    return float(held_out_losses(session.objective, cache, photos, seed=HELD_OUT_SEED, batch_size=32).mean())
 
 
 def gigaflops_per_image(session: Session) -> float:

@@ -57,7 +57,7 @@ def problems(spec: TrainSpec, facts: DeviceFacts) -> list[Problem]:
     found = [_missing_device(spec.device, facts)]
     device = _resolve(spec.device, facts)
     if found == [None]:
-        found += [_impossible_precision(spec.mixed_precision, device, facts), _impossible_dropout(spec, device)]
+        found += [_impossible_precision(spec.mixed_precision, device, facts), _too_many_devices(spec, device, facts)]
     return [problem for problem in found if problem is not None]
 
 
@@ -111,18 +111,12 @@ def choose_checkpointing(spec: TrainSpec, device: str, precision: str, facts: De
 
 def checkpointing_modes(spec: TrainSpec, device: str) -> tuple[Checkpointing, ...]:
     """The modes of gradient checkpointing that are worth a thought, cheapest first: `attention` only where scores are
-    kept, unless it is asked for, and `full` not where it computes wrong."""
+    kept, unless it is asked for."""
     useless = "attention" if not keeps_scores(device) and spec.gradient_checkpointing != "attention" else None
-    wrong = "full" if device == "mps" and spec.lora_dropout else None
-    return tuple(mode for mode in MODES if mode not in (useless, wrong))
+    return tuple(mode for mode in MODES if mode != useless)
 
 
 def _checkpointing_reason(value: Checkpointing, *, fits: bool) -> str:
-    if not fits and value == "attention":
-        return _(
-            "even with it about {needed} are needed, and {room} are there, and full together with dropout gives wrong "
-            "gradients on MPS: a smaller train_batch_size needs less"
-        )
     if not fits:
         return _("even with it about {needed} are needed, and {room} are there: a smaller train_batch_size needs less")
     return {
@@ -247,13 +241,13 @@ def _impossible_precision(wanted: Precision, device: str, facts: DeviceFacts) ->
     )
 
 
-def _impossible_dropout(spec: TrainSpec, device: str) -> Problem | None:
-    """torch.utils.checkpoint does not replay MPS's random numbers (pytorch#127676)."""
-    if device != "mps" or not spec.lora_dropout or spec.gradient_checkpointing != "full":
+def _too_many_devices(spec: TrainSpec, device: str, facts: DeviceFacts) -> Problem | None:
+    there = max(1, facts.num_gpus) if device == "cuda" else 1
+    if device == "cpu" or spec.devices <= there:
         return None
-    what = _("dropout in the adapter and full gradient checkpointing together give wrong gradients on MPS")
-    fix = _("set --train.lora_dropout 0, or --train.gradient_checkpointing attention")
-    return Problem("train.gradient_checkpointing", what, fix)
+    what = _("{wanted} devices are asked for, and there are {there} of the kind {device}")
+    fix = _("use --train.devices {there}").format(there=there)
+    return Problem("train.devices", what.format(wanted=spec.devices, there=there, device=device), fix)
 
 
 def _automatic_precision(device: str, facts: DeviceFacts) -> tuple[str, str]:
@@ -264,7 +258,7 @@ def _automatic_precision(device: str, facts: DeviceFacts) -> tuple[str, str]:
     if device == "mps":
         return "no", _("fp16 on MPS has given NaN and black images; fp32 is the precision known to be right")
     if facts.cpu_bf16:
-        return "no", _("fp32 is exact; this processor has instructions for bf16, which is faster for large models")
+        return "bf16", _("this processor has instructions for bf16: half the memory, and faster for large models")
     return "no", _("fp32 is exact, and this processor is not faster in bf16")
 
 

@@ -25,6 +25,8 @@ class DeviceFacts(Report):
     cuda: bool = False
     cuda_capability: tuple[int, int] = (0, 0)
     """Compute capability of the CUDA device."""
+    num_gpus: int = 0
+    """CUDA devices."""
     mps: bool = False
     """PyTorch can compute on Apple's GPU here."""
     mps_built: bool = False
@@ -69,6 +71,7 @@ def measure() -> DeviceFacts:
         macos_version=platform.mac_ver()[0],
         cuda=cuda,
         cuda_capability=torch.cuda.get_device_capability() if cuda else (0, 0),
+        num_gpus=torch.cuda.device_count() if cuda else 0,
         mps=torch.backends.mps.is_available(),
         mps_built=torch.backends.mps.is_built(),
         total_memory_bytes=total,

@@ -56,6 +56,7 @@ def connect(tracking_uri: str) -> "MlflowClient":
         import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a page for what we say in a line
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if tracking_uri.startswith("sqlite:///"):
         Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,8 @@ class Mirror:
             with self._sending:
                 self._catch_up()
         except failures() as error:
-            raise TrackingUnavailable(f"MLflow at {self._to.tracking_uri} does not answer: {error}") from error
+            reason = str(error).partition("\n")[0]
+            raise TrackingUnavailable(f"MLflow at {self._to.tracking_uri} does not answer: {reason}") from error
 
     def _catch_up(self) -> None:
         if self._client is None and self._is_up_to_date():

@@ -1,5 +1,6 @@
 """What each stage writes into the journal, in MLflow's terms."""
 
+import logging
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from shoes.tracking import inputs
 from shoes.tracking.journal import Journal
 from shoes.tracking.mirror import Destination
 from shoes.training.run import Job
+
+log = logging.getLogger(__name__)
 
 
 def destination(recipe: Recipe, job: Job, settings: Settings) -> Destination:
@@ -70,8 +73,11 @@ def data_set(journal: Journal, job: Job, data: DataReport) -> None:
 def fail(journal: Journal, error: Exception) -> None:
     """The run failed, and why."""
     at = journal.path.stat().st_size  # grows with every event, so no two failures share an id
-    journal.tags(f"failed/{at}", {"failure": str(error)[:5000]})
-    journal.status(f"failed/{at}/status", "FAILED", step=0)
+    try:
+        journal.tags(f"failed/{at}", {"failure": str(error)[:5000]})
+        journal.status(f"failed/{at}/status", "FAILED", step=0)
+    except OSError as full:  # the error that ended the training says more
+        log.warning("the failure could not be written down: %s", full)
 
 
 def evaluation(journal: Journal, report: EvaluationReport, step: int) -> None:

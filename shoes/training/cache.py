@@ -181,19 +181,18 @@ def _write_latents(
     mirror: bool = False,
 ) -> None:
     vae = load_vae(key.model.path, device=key.device)
-    out: np.memmap[Any, np.dtype[np.float32]] | None = None
     done = 0
-    for batch in batched(records, batch_size):
-        encoded = encode_photos(vae, batch, key.device, mirror=mirror)
-        _require_finite(encoded, [record.image.name for record in batch])
-        if out is None:
-            shape = (len(records), *encoded.shape[1:])
-            out = np.lib.format.open_memmap(folder / "moments.npy", mode="w+", dtype=np.float32, shape=shape)
-        out[done : done + len(batch)] = encoded
-        done += len(batch)
-        on_progress(done, len(records))
-    assert out is not None, "a split has at least one photo"
-    out.flush()
+    with (folder / "moments.npy").open("wb") as out:  # written in turn: a full disk kills who fills a memory map
+        for batch in batched(records, batch_size):
+            encoded = encode_photos(vae, batch, key.device, mirror=mirror)
+            _require_finite(encoded, [record.image.name for record in batch])
+            if not done:
+                shape = (len(records), *encoded.shape[1:])
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(out, header)
+            out.write(encoded.astype("<f4").tobytes())
+            done += len(batch)
+            on_progress(done, len(records))
 
 
 def encode_photos(vae: "AutoencoderKL", records: Sequence[Record], device: str, *, mirror: bool = False) -> Floats:

@@ -20,7 +20,6 @@ from shoes.reports import HeldOutLoss
 from shoes.storage import damage, leftovers, remove_path, size_of
 from shoes.training.run import Job
 from shoes.training.saving import best_candidates
-from shoes.training.signals import StopRequest
 
 log = logging.getLogger(__name__)
 MEGABYTE = 1024**2
@@ -103,10 +102,11 @@ class DiskGuard:
         self._need: Need | None = None
         self._measured_at: tuple[int, int] | None = None
 
-    def short(self, request: StopRequest, losses: Sequence[HeldOutLoss]) -> str | None:
+    def short(self, request: object, losses: Sequence[HeldOutLoss]) -> str | None:
         """Why the training has to stop for want of room, after pruning and waiting; None: there is room.
 
-        A request to stop ends the wait. There is room for the state in any case, as far as pruning can make it.
+        Once `request` is true, nothing is waited for. There is room for the state in any case, as far as pruning can
+        make it.
         """
         if self._look(losses) == "fine":
             return None

@@ -55,11 +55,13 @@ def train(
     _describe(decisions, journal)
     with _clear_about_disk(job), kept_awake(), _watched(decisions, journal) as watch, gathered(decisions) as team:
         session = open_together(job, decisions, snapshot, team)
+        guard = DiskGuard(job)
+        if reason := guard.short(False, session.losses):
+            return _pause(session, journal, Stop("paused", reason))
         _tune(session)
         start_run(session, journal)
         with stop_between_steps() as request, progress("training") as bar:
-            guard = DiskGuard(job)
-            stops = Stops(request, deadline, lambda: guard.short(request, session.losses))
+            stops = Stops(request, deadline, lambda asked: guard.short(asked, session.losses))
             stop = _run(session, journal, stops, both(bar, on_progress))
             if stop is not None and stop.kind == "signal":
                 journal.status(f"stopped/{session.step}/{num_tries(journal)}", "KILLED", step=session.step)
@@ -99,8 +101,8 @@ def _clear_about_disk(job: Job) -> Iterator[None]:
     """A disk that fills up all the same ends the training with words."""
     try:
         yield
-    except OSError as error:
-        if not is_disk_full(error):
+    except Exception as error:  # libraries have their own kinds for it
+        if isinstance(error, TrainingError) or not is_disk_full(error):
             raise
         raise TrainingError(
             f"The disk of {job.folder} is full: {error}. The last checkpoint is kept. Free some space, or set "

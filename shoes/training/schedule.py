@@ -11,7 +11,8 @@ def learning_rate(spec: TrainSpec) -> Callable[[int], float]:
     from diffusers.optimization import get_scheduler
 
     # diffusers makes its schedules as LambdaLR around an optimizer; only the lambda is taken, which is pure.
-    placeholder = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    # The polynomial one ends at a rate of 1e-7, and asks the optimizer for the peak to know what share that is.
+    placeholder = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=spec.learning_rate)
     schedule = get_scheduler(
         spec.lr_scheduler,
         placeholder,

@@ -26,10 +26,14 @@ class Stops:
     request: StopRequest
     deadline: datetime | None
     """When the machine is needed again."""
-    short_of_disk: Callable[[], str | None]
-    """Why there is no room for what is written; None: there is."""
+    short_of_disk: Callable[[object], str | None]
+    """Why there is no room for what is written; None: there is. It may wait for room while its argument is false."""
     step_seconds: float = 0.0
     """What the last step took."""
+
+    def __bool__(self) -> bool:
+        """Nothing may be waited for any more: somebody asked to stop, or time is over."""
+        return bool(self.request) or self._is_late()
 
     def look(self, spec: TrainSpec, losses: Sequence[HeldOutLoss]) -> Stop | None:
         """The reason to stop now, if there is one."""
@@ -37,11 +41,15 @@ class Stops:
             return Stop("signal", "it was asked to stop")
         if reason := no_gain(losses, spec.early_stopping_patience):
             return Stop("early", reason)
-        if self.deadline is not None and is_over(self.deadline, datetime.now().astimezone(), self.step_seconds):
+        if self.deadline is not None and self._is_late():
             return Stop("paused", f"the window ends at {self.deadline:%H:%M}")
-        if reason := self.short_of_disk():
-            return Stop("paused", reason)
+        if reason := self.short_of_disk(self):
+            return Stop("signal", "it was asked to stop") if self.request else Stop("paused", reason)
         return None
+
+    def _is_late(self) -> bool:
+        now = datetime.now().astimezone()
+        return self.deadline is not None and is_over(self.deadline, now, self.step_seconds)
 
 
 def is_over(deadline: datetime, now: datetime, step_seconds: float) -> bool:

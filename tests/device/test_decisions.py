@@ -27,6 +27,7 @@ def gpu(major: int, minor: int, memory: int) -> DeviceFacts:
         device_name=f"NVIDIA {major}.{minor}",
         cuda=True,
         cuda_capability=(major, minor),
+        num_gpus=2,
         total_memory_bytes=64 * GIGABYTE,
         device_memory_bytes=memory * GIGABYTE,
     )
@@ -71,7 +72,7 @@ def test_a_device_that_is_not_there_is_refused_with_the_fix(wanted) -> None:
         (gpu(8, 9, 24), "bf16", "natively"),
         (gpu(9, 0, 80), "bf16", "natively"),
         *((mac(chip), "no", "black images") for chip in ("M1", "M2", "M2 Max", "M3", "M4", "M5")),
-        (cpu(bf16=True), "no", "instructions for bf16"),
+        (cpu(bf16=True), "bf16", "instructions for bf16"),
         (cpu(bf16=False), "no", "not faster in bf16"),
     ],
 )
@@ -120,10 +121,24 @@ def test_versions_are_compared_as_numbers(torch: str) -> None:
     assert problems(TrainSpec(mixed_precision="fp16"), mac(torch=torch)) == []
 
 
+@pytest.mark.parametrize(
+    ("found", "devices", "fix"),
+    [
+        (gpu(9, 0, 80), 2, None),
+        (gpu(9, 0, 80), 3, "use --train.devices 2"),
+        (mac("M2 Max"), 1, None),
+        (mac("M2 Max"), 2, "use --train.devices 1"),
+        (cpu(), 8, None),
+    ],
+)
+def test_more_devices_than_there_are_are_refused(found: DeviceFacts, devices: int, fix: str | None) -> None:
+    assert [problem.fix for problem in problems(TrainSpec(devices=devices), found)] == ([fix] if fix else [])
+
+
 def test_all_contradictions_are_told_at_once() -> None:
-    spec = TrainSpec(mixed_precision="bf16", lora_dropout=0.1, gradient_checkpointing="full")
+    spec = TrainSpec(mixed_precision="bf16", devices=2)
     found = problems(spec, mac(macos="13.0"))
-    assert [problem.where for problem in found] == ["train.mixed_precision", "train.gradient_checkpointing"]
+    assert [problem.where for problem in found] == ["train.mixed_precision", "train.devices"]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +165,7 @@ def test_all_contradictions_are_told_at_once() -> None:
         (mac("M4", 36), {"gradient_checkpointing": "attention"}, "attention"),
         (cpu(32), {"gradient_checkpointing": "attention"}, "attention"),
         (gpu(9, 0, 80), {"gradient_checkpointing": "full"}, "full"),
-        (mac("M2", 16), {"lora_dropout": 0.1}, "attention"),
+        (mac("M2", 16), {"lora_dropout": 0.1}, "full"),
         (mac("M3", 24), {"lora_dropout": 0.1}, "attention"),
         (mac("M2 Max", 32), {"lora_dropout": 0.1}, "off"),
         (mac("M2", 16), {"lora_dropout": 0.1, "gradient_checkpointing": "attention"}, "attention"),

@@ -1,6 +1,9 @@
 """An adapter draws the same picture from each of its formats."""
 
+import json
+
 import numpy as np
+import pytest
 import torch
 
 from shoes.model.load import load_pipeline, load_unet
@@ -11,6 +14,12 @@ from shoes.storage import sha256
 from shoes.training import lora
 
 SPEC = TrainSpec(rank=4, lora_alpha=12, resolution=64)
+FEED_FORWARD = ("to_k", "to_q", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+OTHERS = {
+    "rslora": SPEC.model_copy(update={"use_rslora": True}),
+    "feed-forward": SPEC.model_copy(update={"lora_target_modules": FEED_FORWARD}),
+    "both": SPEC.model_copy(update={"use_rslora": True, "lora_target_modules": FEED_FORWARD}),
+}
 
 
 class Drawing:
@@ -29,10 +38,10 @@ def pipeline(night, adapter_dir=None):
     )
 
 
-def strong_adapter(night) -> dict[str, torch.Tensor]:
+def strong_adapter(night, spec: TrainSpec = SPEC) -> dict[str, torch.Tensor]:
     """An adapter whose alpha is not its rank and whose effect is plain to see."""
     unet = load_unet(night.models.base.path, device="cpu", dtype=torch.float32)
-    lora.add_adapter(unet, SPEC)
+    lora.add_adapter(unet, spec)
     generator = torch.Generator().manual_seed(0)
     return {
         name: 0.1 * torch.randn(weight.shape, generator=generator)
@@ -97,3 +106,52 @@ def test_the_trained_adapter_loads_with_plain_diffusers(night) -> None:
         generator=torch.Generator().manual_seed(Drawing.seed),
     ).images[0]
     assert np.abs(np.asarray(image, dtype=np.float32) - picture(ours)).mean() < 1
+
+
+def output(unet) -> torch.Tensor:
+    numbers = torch.Generator().manual_seed(1)
+    config = unet.config
+    noisy = torch.randn(2, config.in_channels, 16, 16, generator=numbers)
+    text = torch.randn(2, 7, config.cross_attention_dim, generator=numbers)
+    with torch.no_grad():
+        return unet(noisy, torch.tensor([100, 700]), text).sample
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_options_of_the_adapter_travel_in_every_format(night, tmp_path, name: str) -> None:
+    from peft import PeftModel
+
+    spec = OTHERS[name]
+    weights = strong_adapter(night, spec)
+    export(tmp_path / "adapter", weights, spec, base_model="tiny")
+    unet = load_unet(night.models.base.path, device="cpu", dtype=torch.float32)
+    base = output(unet)
+    lora.add_adapter(unet, spec)
+    lora.set_adapter_weights(unet, weights)
+    expected = output(unet)
+    kohya = pipeline(night)
+    kohya.load_lora_weights(tmp_path / "adapter/kohya", weight_name="adapter.safetensors")
+    peft = PeftModel.from_pretrained(pipeline(night).unet, tmp_path / "adapter/peft")
+    for found in (pipeline(night, tmp_path / "adapter").unet, kohya.unet, peft):
+        torch.testing.assert_close(output(found), expected, rtol=1e-4, atol=1e-4)
+    plain = load_unet(night.models.base.path, device="cpu", dtype=torch.float32)
+    lora.add_adapter(plain, spec.model_copy(update={"use_rslora": False}))
+    lora.set_adapter_weights(plain, weights)
+    differs = (output(plain) - expected).abs().max()
+    assert differs > 0.01 * (expected - base).abs().max() if spec.use_rslora else differs == 0
+    trained = {layer.split(".lora_")[0] for layer in weights}
+    assert any(layer.endswith("ff.net.2") for layer in trained) == ("ff.net.2" in spec.lora_target_modules)
+
+
+def test_kohya_gets_the_alpha_that_gives_rank_stabilised_scale(night, tmp_path) -> None:
+    """Its loaders know alpha / rank only; the metadata says the same."""
+    from safetensors import safe_open
+
+    spec = OTHERS["rslora"]
+    export(tmp_path / "adapter", strong_adapter(night, spec), spec, base_model="tiny")
+    with safe_open(tmp_path / "adapter/kohya/adapter.safetensors", "pt") as file:
+        alphas = {file.get_tensor(name).item() for name in file.keys() if name.endswith(".alpha")}  # noqa: SIM118
+        assert alphas == {12 * 4**0.5}
+        assert float(file.metadata()["ss_network_alpha"]) == 12 * 4**0.5
+    config = json.loads((tmp_path / "adapter/peft/adapter_config.json").read_text())
+    assert (config["use_rslora"], config["lora_alpha"]) == (True, 12)

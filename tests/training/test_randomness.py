@@ -68,6 +68,18 @@ def test_an_option_changes_its_own_draws_and_no_others(option: str) -> None:
         assert torch.equal(getattr(without, name), getattr(with_it, name)) == (drawn_by != option), name
 
 
+def test_every_draw_has_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+
+    def recorded(*purpose: object) -> torch.Generator:
+        used.append(purpose)
+        return torch.Generator().manual_seed(derive_seed(*purpose))
+
+    monkeypatch.setattr(randomness, "generator", recorded)
+    draws(3, 5, **EVERYTHING)
+    assert len(set(used)) == len(used) == 6  # one more than there are draws: the offset is in the noise
+
+
 def test_offset_noise_moves_whole_channels() -> None:
     moved = (draws(3, 5, noise_offset=0.1).noise - draws(3, 5).noise).flatten(2)
     assert torch.allclose(moved, moved[..., :1].expand_as(moved), atol=1e-6), "one number for each channel"

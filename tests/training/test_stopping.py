@@ -46,16 +46,16 @@ def test_no_step_is_begun_that_would_end_after_the_deadline(left: float, step: f
 
 def test_a_signal_goes_before_everything_else(micro: Callable[..., Recipe]) -> None:
     request = StopRequest()
-    stops = Stops(request, NOON, lambda: "the disk is nearly full")
+    stops = Stops(request, NOON, lambda asked: "the disk is nearly full")
     spec = micro().train
     found = stops.look(spec, [])
     assert found is not None
     assert (found.kind, found.reason) == ("paused", "the window ends at 12:00")
     request.receive(15, None)
     assert stops.look(spec, []).kind == "signal"
-    without = Stops(StopRequest(), None, lambda: "the disk is nearly full")
+    without = Stops(StopRequest(), None, lambda asked: "the disk is nearly full")
     assert without.look(spec, []).reason == "the disk is nearly full"
-    assert Stops(StopRequest(), None, lambda: None).look(spec, []) is None
+    assert Stops(StopRequest(), None, lambda asked: None).look(spec, []) is None
 
 
 def test_at_the_windows_end_it_pauses_and_another_night_ends_with_the_same_bytes(
