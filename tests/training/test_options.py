@@ -8,8 +8,10 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.optimization import get_scheduler
 
+from shoes import stages
+from shoes.forecast.plan import plan
 from shoes.spec import Recipe, TrainSpec
-from shoes.training import lora
+from shoes.training import cache, lora
 from shoes.training.objective import Batch, Objective, held_out_losses
 from shoes.training.optimizer import make_optimizer, optimizer_tensors, set_learning_rate, set_optimizer_tensors
 from shoes.training.randomness import draw_step
@@ -224,3 +226,19 @@ def test_cycles_and_power_change_their_schedules() -> None:
 def test_a_rate_below_the_end_of_the_polynomial_is_refused() -> None:
     with pytest.raises(ValueError, match="learning_rate must be larger"):
         TrainSpec(lr_scheduler="polynomial", learning_rate=1e-8)
+
+
+def test_the_forecast_counts_mirrored_photos(micro: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[object] = []
+    encode = cache.encode_photos
+
+    def counted(vae, records, *arguments, **options):
+        encoded.extend(records)
+        return encode(vae, records, *arguments, **options)
+
+    monkeypatch.setattr(cache, "encode_photos", counted)
+    recipe = micro({"train.random_flip": "true"})
+    data = stages.prepare_data(recipe)
+    session = session_of(recipe)
+    work = plan(recipe.train, recipe.eval, data, start_step=0, is_cached=False)
+    assert work.num_photos_to_encode == len(encoded) == 2 * len(session.train) + len(session.validation)
