@@ -36,6 +36,14 @@ class Watch:
         """How far the peak lies above the baseline."""
         return self.peak_bytes - self.baseline_bytes
 
+    def restart(self) -> None:
+        """Forget the peak so far."""
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+        self.peak_bytes = _held(self.device)
+
 
 @contextmanager
 def watch_memory(device: str) -> Iterator[Watch]:

@@ -44,7 +44,7 @@ def _less_time(recipe: str, forecast: Forecast, others: Mapping[str, float]) -> 
         if name != recipe and seconds <= hours:
             yield f"the recipe {name} would take {duration(seconds)}"
     nights = math.ceil(forecast.night_seconds / hours)
-    yield f"stopped in the morning by Ctrl-C it loses nothing: going on, it is finished after {nights} nights"
+    yield f"as it is, it pauses at the end of the window with nothing lost, and is finished after {nights} nights"
 
 
 def _steps_that_fit(forecast: Forecast, seconds: float) -> int:

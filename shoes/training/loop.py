@@ -58,7 +58,7 @@ def train(
         guard = DiskGuard(job)
         if reason := guard.short(False, session.losses):
             return _pause(session, journal, Stop("paused", reason))
-        _tune(session)
+        _tune(session, watch)
         start_run(session, journal)
         with stop_between_steps() as request, progress("training") as bar:
             stops = Stops(request, deadline, lambda asked: guard.short(asked, session.losses))
@@ -77,10 +77,11 @@ def _describe(decisions: Decisions, journal: Journal) -> None:
     journal.tags("decisions", {**tags, "parity": parity})
 
 
-def _tune(session: Session) -> None:
+def _tune(session: Session, watch: Watch) -> None:
     """Take the micro-batch and checkpointing that are fastest here, where the recipe leaves it to us."""
     chosen = tuned_decisions(session.job, session.decisions, session)
     if chosen != session.decisions:
+        watch.restart()  # the peak is that of the training, not of what was tried
         keep_decisions(session.job, chosen)
         session.team.tell("adapt", chosen)
         session.adapt(chosen)

@@ -202,7 +202,7 @@ def _checked(job: Job, planned: Decisions) -> Decisions:
         precision=taken.precision,
         checkpointing=checkpointing.value,
         micro_batch=job.spec.train_batch_size,
-        reasons={**planned.reasons, **changed},
+        reasons={name: why for name, why in planned.reasons.items() if name != "micro_batch"} | changed,
         parity=trials,
     )
 

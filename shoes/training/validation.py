@@ -68,18 +68,13 @@ def loss_difference(job: Job, session: Session, step: int) -> Interval:
 def _losses(session: Session, cache: LatentCache) -> "torch.Tensor":
     """N×8 losses; the same photos, noise and timesteps at every step."""
     spec = session.job.spec
-    unet = session.objective.unet
-    unet.eval()
-    try:
-        return held_out_losses(
-            session.objective,
-            cache,
-            _held_out_indices(session.job, cache),
-            seed=spec.seed,
-            batch_size=max(spec.train_batch_size, spec.eval_batch_size),
-        )
-    finally:
-        unet.train(spec.lora_dropout > 0)
+    return held_out_losses(
+        session.objective,
+        cache,
+        _held_out_indices(session.job, cache),
+        seed=spec.seed,
+        batch_size=max(spec.train_batch_size, spec.eval_batch_size),
+    )
 
 
 def _held_out_indices(job: Job, cache: LatentCache) -> list[int]:
@@ -145,21 +140,17 @@ def sampling_pipeline(session: Session) -> "StableDiffusionPipeline":
 def draw_samples(session: Session, pipeline: "StableDiffusionPipeline", prompts: Sequence[str]) -> "list[Image]":
     """Pictures by a pipeline around the session's UNet, seeds 0, 1, 2, …"""
     job = session.job
-    unet = session.objective.unet.eval()
-    try:
-        return list(
-            draw(
-                pipeline,
-                [_Sample(prompt, seed) for seed, prompt in enumerate(prompts)],
-                num_inference_steps=job.sampler.num_inference_steps,
-                guidance_scale=job.sampler.guidance_scale,
-                negative_prompt=job.sampler.negative_prompt,
-                resolution=job.spec.resolution,
-                batch_size=job.spec.eval_batch_size,
-            )
+    return list(
+        draw(
+            pipeline,
+            [_Sample(prompt, seed) for seed, prompt in enumerate(prompts)],
+            num_inference_steps=job.sampler.num_inference_steps,
+            guidance_scale=job.sampler.guidance_scale,
+            negative_prompt=job.sampler.negative_prompt,
+            resolution=job.spec.resolution,
+            batch_size=job.spec.eval_batch_size,
         )
-    finally:
-        unet.train(job.spec.lora_dropout > 0)
+    )
 
 
 def _draw_samples(session: Session, picture: Path) -> None:
