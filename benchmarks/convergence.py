@@ -178,6 +178,9 @@ def arguments() -> argparse.Namespace:
     unknown = {name for name in names_of(options.variants) if name not in VARIANTS}
     if unknown:
         parser.error(f"no variant {', '.join(sorted(unknown))}; known are {', '.join(VARIANTS)}")
+    least = min(float(variant.partition("@")[2] or 1) for variant in options.variants.split(",")) * options.images
+    if least < IMAGES_BETWEEN_LOOKS:
+        parser.error(f"{least:.0f} images are too few: no training may be shorter than {IMAGES_BETWEEN_LOOKS}")
     return options
 
 

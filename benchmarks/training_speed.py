@@ -1,13 +1,14 @@
 """The time of our optimizer step over that of the bare computation, and over that of the usual recipe.
 
     python benchmarks/training_speed.py [--model full|demo] [--resolution 256] [--precision bf16] [--memory]
-        [--catalogue DIR] [--batch N] [--micro-batch N] [--rounds N] [--fp32-rounds N] [--work DIR] [--quick]
+        [--catalogue DIR] [--batch N] [--micro-batch N] [--usual-batch N] [--rounds N] [--fp32-rounds N] [--work DIR]
+        [--quick]
 
     ours         a session as `shoes train` opens it: latents and text cached, nothing computed again
     bare         the UNet forward and backward and AdamW alone, on tensors of the same shapes that are there already;
                  the same frozen base, the same adapter
-    usual        the recipe of diffusers' train_text_to_image_lora.py, two photos a pass: read, encoded by the VAE and
-                 the text encoder every time, gradient checkpointing everywhere
+    usual        the recipe of diffusers' train_text_to_image_lora.py, two photos a pass (--usual-batch):
+                 read, encoded by the VAE and the text encoder every time, gradient checkpointing everywhere
     usual_fp32   the same in fp32, as the author of the first write-up trained
 
 `full` is Stable Diffusion 1.5 in its full size with random weights, `demo` the model that ships with the project. On
@@ -29,6 +30,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from speed.arms import Arm, Bare, Ours, Usual
@@ -61,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="bf16; fp32 for the demo")
     parser.add_argument("--batch", type=int, help="images in one step: 4; 16 for the demo")
     parser.add_argument("--micro-batch", type=int, help="of ours and the bare one; all of the batch by default")
+    parser.add_argument("--usual-batch", type=int, help="photos in a pass of the usual recipe (2)")
     parser.add_argument("--rounds", type=int, help="8; 3 at 512 px; 40 for the demo")
     parser.add_argument("--fp32-rounds", type=int, help="of these, how many with the usual recipe in fp32 (3; 1)")
     parser.add_argument("--memory", action="store_true", help="measure the peak memory of each arm as well")
@@ -80,8 +83,9 @@ def completed(options: argparse.Namespace) -> argparse.Namespace:
     precision, batch = DEFAULTS[options.model]
     options.precision, options.batch = options.precision or precision, options.batch or batch
     options.micro_batch = options.micro_batch or options.batch
-    if options.batch % options.micro_batch or options.batch % 2:
-        sys.exit("--batch must be even, for the usual recipe's passes of two photos, and a multiple of --micro-batch")
+    options.usual_batch = options.usual_batch or 2
+    if options.batch % options.micro_batch or options.batch % options.usual_batch:
+        sys.exit("--batch must be a multiple of --micro-batch and of --usual-batch")
     options.rounds = options.rounds or (40 if is_demo else 8 if options.resolution < 512 else 3)
     most_fp32 = 0 if options.precision == "fp32" else 3 if options.resolution < 512 else 1
     wanted = most_fp32 if options.fp32_rounds is None else options.fp32_rounds
@@ -116,7 +120,8 @@ def open_arm(name: str, options: argparse.Namespace) -> Arm:
     precision = "fp32" if name == "usual_fp32" else options.precision
     size = Size(options.model, options.resolution, precision, options.batch, options.micro_batch)
     job, decisions = open_job(options.work, size, options.catalogue)
-    kinds: dict[str, Callable[..., Arm]] = {"ours": Ours, "bare": Bare, "usual": Usual, "usual_fp32": Usual}
+    usual = partial(Usual, micro_batch=options.usual_batch)
+    kinds: dict[str, Callable[..., Arm]] = {"ours": Ours, "bare": Bare, "usual": usual, "usual_fp32": usual}
     return kinds[name](job, decisions)
 
 
@@ -218,7 +223,7 @@ def report(
         "resolution": options.resolution,
         "images_per_step": options.batch,
         "micro_batch": options.micro_batch,
-        "usual_micro_batch": 2,
+        "usual_micro_batch": options.usual_batch,
         "precision": options.precision,
         "threads": torch.get_num_threads(),
         "photos": "catalogue" if options.catalogue and options.model == "full" else "demo",

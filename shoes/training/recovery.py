@@ -16,7 +16,7 @@ from shoes.reports import Intervention
 from shoes.tracking.journal import Journal
 from shoes.training import checkpoint
 from shoes.training.run import Decisions, keep_decisions
-from shoes.training.session import Session, encode_again
+from shoes.training.session import Session, encode_again, open_training_cache
 from shoes.training.step import NotFinite, draw, take_step
 
 log = logging.getLogger(__name__)
@@ -84,13 +84,15 @@ def recover(session: Session, journal: Journal, trouble: Trouble) -> None:
     number = len(chosen.interventions)
     journal.tags(f"intervention/{number}", {f"intervention.{number}": f"step {done.step}: {done.detail}"})
     if remedy.kind == "cache":
-        session.train = encode_again(session.job, session.decisions)
+        encode_again(session.job, session.decisions)
     session.team.tell("recover", remedy.kind, chosen)
     follow_remedy(session, remedy.kind, chosen)
 
 
 def follow_remedy(session: Session, kind: str, decisions: Decisions) -> None:
     """Do what every member of the team does."""
+    if kind == "cache":
+        session.train = open_training_cache(session.job, decisions)
     session.adapt(decisions)
     if kind == "learning_rate" and (saved := checkpoint.latest(session.job.checkpoints)):
         session.restore(saved)

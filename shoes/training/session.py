@@ -148,9 +148,14 @@ def new_session(
     )
 
 
-def encode_again(job: Job, decisions: Decisions) -> LatentCache:
-    """The training split's cache, made anew."""
-    return _cache(job, decisions, 0, remake_cache)
+def encode_again(job: Job, decisions: Decisions) -> None:
+    """Make the training split's cache anew."""
+    _cache(job, decisions, 0, remake_cache)
+
+
+def open_training_cache(job: Job, decisions: Decisions) -> LatentCache:
+    """The training split's cache, made where it is not there."""
+    return _cache(job, decisions, 0)
 
 
 def _cache(job: Job, decisions: Decisions, which: int, make: Any = open_cache) -> LatentCache:
