@@ -52,13 +52,13 @@ def train(
     snapshot = checkpoint.latest(job.checkpoints)
     journal.status(f"session/{num_tries(journal)}", "RUNNING", step=snapshot.step if snapshot else 0)
     decisions = pin_decisions(job)
-    _describe(decisions, journal)
     with _clear_about_disk(job), kept_awake(), _watched(decisions, journal) as watch, gathered(decisions) as team:
         session = open_together(job, decisions, snapshot, team)
         guard = DiskGuard(job)
         if reason := guard.short(False, session.losses):
             return _pause(session, journal, Stop("paused", reason))
         _tune(session, watch)
+        _describe(session.decisions, journal)
         start_run(session, journal)
         with stop_between_steps() as request, progress("training") as bar:
             stops = Stops(request, deadline, lambda asked: guard.short(asked, session.losses))
@@ -72,7 +72,8 @@ def train(
 
 def _describe(decisions: Decisions, journal: Journal) -> None:
     """What the run was started with, and whether its device is right."""
-    tags = {name: getattr(decisions, name) for name in ("device", "precision", "checkpointing")}
+    names = ("device", "precision", "checkpointing", "micro_batch", "processes")
+    tags = {name: str(getattr(decisions, name)) for name in names}
     parity = in_words(decisions.parity) or "fp32 on the CPU is what other precisions are compared with"
     journal.tags("decisions", {**tags, "parity": parity})
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 from shoes.training import checkpoint
 from shoes.training.checkpoint import Snapshot
@@ -47,6 +48,10 @@ def gathered(decisions: Decisions) -> Iterator[Team]:
                 share_threads(decisions)
                 yield team
                 team.tell("end")
+        except BaseException:  # they may be waiting for something that does not come any more
+            for process in others:
+                process.kill()
+            raise
         finally:
             _end(others)
 
@@ -71,10 +76,7 @@ def follow(device: str) -> None:
         _, job, decisions = team.listen()
         share_threads(decisions)
         session = open_session(job, decisions, checkpoint.latest(job.checkpoints), team)
-        while True:
-            command, *what = team.listen()
-            if command == "end":
-                return
+        for command, what in _commands(team):
             if command == "adapt":
                 session.adapt(*what)
             elif command == "recover":
@@ -83,6 +85,18 @@ def follow(device: str) -> None:
                 # rank 0 met the same, and says what to do
                 with suppress(NotFinite, RuntimeError):
                     take_step(session)
+
+
+def _commands(team: Team) -> Iterator[tuple[str, list[Any]]]:
+    """What rank 0 says, until it says that it is done, or is gone."""
+    while True:
+        try:
+            command, *what = team.listen()
+        except RuntimeError:  # the connection is closed
+            return
+        if command == "end":
+            return
+        yield command, what
 
 
 def share_threads(decisions: Decisions) -> None:
