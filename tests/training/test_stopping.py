@@ -9,6 +9,7 @@ from shoes import stages
 from shoes.reports import HeldOutLoss, PausedTraining, TrainReport
 from shoes.spec import Recipe
 from shoes.tracking.journal import read_events
+from shoes.training import stopping
 from shoes.training.signals import StopRequest
 from shoes.training.stopping import Stops, is_over, no_gain
 from tests.training.opening import train
@@ -58,20 +59,27 @@ def test_a_signal_goes_before_everything_else(micro: Callable[..., Recipe]) -> N
     assert Stops(StopRequest(), None, lambda asked: None).look(spec, []) is None
 
 
+@pytest.mark.parametrize("at", [0, 3])
 def test_at_the_windows_end_it_pauses_and_another_night_ends_with_the_same_bytes(
-    micro: Callable[..., Recipe], night, monkeypatch: pytest.MonkeyPatch
+    micro: Callable[..., Recipe], night, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    recipe = micro()
+    recipe = micro({"window.ends": "07:00"})
+    looks: list[datetime] = []
+
+    def is_over_after(deadline: datetime, now: datetime, step_seconds: float) -> bool:
+        looks.append(now)
+        return len(looks) > at
+
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "deadline", lambda recipe: datetime.now().astimezone())
+        patch.setattr(stopping, "is_over", is_over_after)
         paused = train(recipe)
     assert isinstance(paused, PausedTraining)
-    assert (paused.step, paused.max_train_steps) == (0, 4)
-    assert paused.reason.startswith("the window ends at ")
+    assert (paused.step, paused.max_train_steps, paused.reason) == (at, 4, "the window ends at 07:00")
     events = list(read_events(paused.run_dir / "journal.jsonl"))
     assert [e["status"] for e in events if e["kind"] == "status"] == ["RUNNING", "SCHEDULED"]
-    finished = train(recipe)
+    finished = train(micro())
     assert isinstance(finished, TrainReport)
+    assert finished.resumed_from == (at,)
     assert finished.adapter_sha256 == night.training.adapter_sha256
 
 
