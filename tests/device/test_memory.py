@@ -96,7 +96,7 @@ def test_a_try_that_fails_records_its_peak_and_the_next_one_its_own(
         def fail(session: object) -> None:
             raise TrainingError("no step works")
 
-        patch.setattr("shoes.training.loop.take_step", fail)
+        patch.setattr("shoes.training.recovery.take_step", fail)
         with pytest.raises(TrainingError, match="no step works"):
             stages.train(recipe, night.models, night.data)
     report = stages.train(recipe, night.models, night.data)
