@@ -57,7 +57,7 @@ def step_or_recover(session: Session, journal: Journal) -> tuple[dict[str, float
             return metrics, session.decisions != before
         except NotFinite as error:
             trouble = Trouble(session.step + 1, str(error), is_memory=False, damaged=_damaged(session))
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             trouble = Trouble(session.step + 1, "the device's memory is full", is_memory=True)
