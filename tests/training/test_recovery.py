@@ -226,3 +226,19 @@ def test_other_errors_are_not_taken_for_full_memory(
     plant(monkeypatch, harm)
     with pytest.raises(RuntimeError, match="must match"):
         train(micro())
+
+
+def test_full_memory_as_python_says_it_is_met_too(
+    micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, journal = opened(micro())
+
+    def harm(call: int, losses: "torch.Tensor") -> "torch.Tensor":
+        if call == 0:
+            raise MemoryError
+        return losses
+
+    plant(monkeypatch, harm)
+    with journal:
+        step_or_recover(session, journal)
+    assert (session.step, session.decisions.micro_batch) == (1, 1)
