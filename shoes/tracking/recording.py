@@ -85,9 +85,9 @@ def evaluation(journal: Journal, report: EvaluationReport, step: int) -> None:
     name = f"evaluation/{report.fingerprint}"
     values: dict[str, float] = {}
     for arm in report.arms:
-        values[f"eval/clip_score/{arm.name}"] = arm.clip_score
-        if arm.clip_image_similarity is not None:
-            values[f"eval/clip_image_similarity/{arm.name}"] = arm.clip_image_similarity
+        for metric in ("clip_score", "clip_image_similarity"):
+            if (value := getattr(arm, metric)) is not None:
+                values[f"eval/{metric}/{arm.name}"] = value
     for comparison in report.comparisons:
         for metric in ("clip_score", "clip_image_similarity"):
             interval = getattr(comparison, metric)

@@ -1,0 +1,67 @@
+"""What was decided, and the night as a whole."""
+
+from datetime import datetime
+
+from shoes.reports.base import Report
+from shoes.reports.evaluation import EvaluationReport
+from shoes.reports.training import TrainReport
+
+
+class PromotionReport(Report):
+    """What was decided about the registered model, and why."""
+
+    promoted: bool
+    """This adapter is the champion now."""
+    reason: str
+    registered_model: str
+    version: str | None
+    champion_version: str | None
+    model_uri: str | None
+    seconds: float
+
+
+class StageTime(Report):
+    """How long a stage took the time it did its work; less when it was there already."""
+
+    name: str
+    seconds: float
+
+
+class Outcome(Report):
+    """The forecast of a training against what happened."""
+
+    predicted_seconds: float
+    actual_seconds: float
+    predicted_peak_bytes: int
+    actual_peak_bytes: int
+
+    @property
+    def time_error(self) -> float:
+        """Predicted over actual, minus 1: above 0, the forecast was too long."""
+        return self.predicted_seconds / self.actual_seconds - 1
+
+    @property
+    def memory_error(self) -> float:
+        """Predicted over actual, minus 1: above 0, the forecast was too large."""
+        return self.predicted_peak_bytes / self.actual_peak_bytes - 1
+
+
+class NightReport(Report):
+    """The verdict of one night."""
+
+    recipe: str
+    verdict: str
+    """One sentence."""
+    text: str
+    """The whole verdict as it is printed."""
+    promoted: bool
+    run_id: str | None
+    """MLflow run, when the tracking store could be reached."""
+    tracking_uri: str
+    train: TrainReport
+    evaluation: EvaluationReport
+    promotion: PromotionReport
+    stages: tuple[StageTime, ...]
+    forecast: Outcome | None = None
+    """How right the forecast was; none where there is nothing to compare."""
+    finished: datetime

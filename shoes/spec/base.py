@@ -1,0 +1,37 @@
+"""What all specs share: frozen, checked when made, and the words that TOML lacks."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Precision = Literal["auto", "no", "fp16", "bf16"]
+DeviceChoice = Literal["auto", "cpu", "mps", "cuda"]
+Checkpointing = Literal["off", "attention", "full"]
+SchedulerName = Literal["dpm-solver", "ddim", "euler", "pndm"]
+
+
+class Spec(BaseModel):
+    """A frozen value without unknown fields; the text below each field is its documentation."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, values: object) -> object:
+        """TOML and flags have no null: the word `none` stands for it where a field may be empty."""
+        if not isinstance(values, dict):
+            return values
+        return {k: None if cls._is_none(k, v) else v for k, v in values.items()}
+
+    @classmethod
+    def _is_none(cls, name: str, value: object) -> bool:
+        field = cls.model_fields.get(name)
+        may_be_empty = field is not None and type(None) in getattr(field.annotation, "__args__", ())
+        return may_be_empty and isinstance(value, str) and value.lower() in {"none", "null", ""}
