@@ -43,7 +43,7 @@ def main() -> None:
     recipe = recipes.load(str(Path(__file__).with_suffix(".toml")), source | (QUICK if options.quick else {}))
     preflight(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
-    training = stages.train(recipe, models, data)
+    training = stages.choose(recipe, models, data, stages.train(recipe, models, data))
     evaluation = stages.evaluate(recipe, models, data, training)
     if options.picture:
         side_by_side(recipe, data, training).save(options.picture)

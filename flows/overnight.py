@@ -20,7 +20,7 @@ from tasks.links import paused
 
 @flow(name="overnight", flow_run_name="{recipe.name}", persist_result=True, result_serializer="json")
 def overnight(recipe: Recipe) -> NightReport | PausedTraining:
-    """Verify, fetch, prepare, forecast, train, evaluate, promote, report."""
+    """Verify, fetch, prepare, forecast, train, choose, evaluate, promote, report."""
     environment = stages.verify_environment(recipe)
     models = stages.fetch_model(recipe)
     data = stages.prepare_data(recipe)
@@ -28,6 +28,7 @@ def overnight(recipe: Recipe) -> NightReport | PausedTraining:
     training = stages.train_lora(recipe, models, data)
     if isinstance(training, PausedTraining):
         return paused(training)
+    training = stages.choose_checkpoint(recipe, models, data, training)
     evaluation = stages.evaluate(recipe, models, data, training)
     promotion = stages.promote(recipe, models, data, training, evaluation)
     return stages.report(recipe, environment, models, data, training, evaluation, promotion)
@@ -70,14 +71,15 @@ def train_lora(recipe: Recipe) -> TrainReport | PausedTraining:
 def evaluate(recipe: Recipe) -> EvaluationReport:
     """Evaluate the trained adapter."""
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
-    return stages.evaluate(recipe, models, data, stages.find_training(recipe, models, data))
+    training = stages.choose_checkpoint(recipe, models, data, stages.find_training(recipe, models, data))
+    return stages.evaluate(recipe, models, data, training)
 
 
 @flow(name="promote", flow_run_name="{recipe.name}")
 def promote(recipe: Recipe) -> PromotionReport:
     """Decide about the trained and evaluated adapter."""
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
-    training = stages.find_training(recipe, models, data)
+    training = stages.choose_checkpoint(recipe, models, data, stages.find_training(recipe, models, data))
     return stages.promote(recipe, models, data, training, stages.evaluate(recipe, models, data, training))
 
 
@@ -86,7 +88,7 @@ def report(recipe: Recipe) -> NightReport:
     """Say again what the night did."""
     environment = stages.verify_environment(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
-    training = stages.find_training(recipe, models, data)
+    training = stages.choose_checkpoint(recipe, models, data, stages.find_training(recipe, models, data))
     evaluation = stages.evaluate(recipe, models, data, training)
     promotion = stages.promote(recipe, models, data, training, evaluation)
     return stages.report(recipe, environment, models, data, training, evaluation, promotion)

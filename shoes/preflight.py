@@ -6,7 +6,7 @@ from shoes import dataset
 from shoes.errors import ConfigurationError, Problem, ProblemsError
 from shoes.model.architecture import target_problems
 from shoes.model.files import fetch, is_local
-from shoes.model.wanted import wanted_models
+from shoes.model.wanted import all_models
 from shoes.settings import load_settings
 from shoes.spec import Recipe
 
@@ -51,11 +51,12 @@ def _look_at_inference(recipe: Recipe) -> None:
 def _look_at_models(recipe: Recipe) -> None:
     """Models that are folders here; those on the Hub are fetched later."""
     settings = load_settings()
-    base, clip = wanted_models(recipe)
+    base, *judges = all_models(recipe)
     if is_local(base, settings):
         require_targets(recipe, fetch(base, settings).path)
-    if is_local(clip, settings):
-        fetch(clip, settings)
+    for judge in judges:
+        if is_local(judge, settings):
+            fetch(judge, settings)
 
 
 def _look_at_data(recipe: Recipe) -> None:

@@ -7,15 +7,12 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-from shoes import dataset, environment
+from shoes import dataset, environment, judging
 from shoes.errors import ShoesError, TrainingError
-from shoes.evaluation.inputs import Adapter, Arm, EvaluationInputs
 from shoes.forecast import outcome, window
 from shoes.forecast.reports import Comparison, Forecast
-from shoes.model.files import check, fetch, repair
-from shoes.model.wanted import wanted_models
+from shoes.model.judges import check_models, fetch_models, repair_models
 from shoes.preflight import require_targets
 from shoes.progress import Progress, progress
 from shoes.publishing import promotion
@@ -37,9 +34,6 @@ from shoes.tracking.mirror import Mirror, connect, mirrored
 from shoes.tracking.registry import Candidate, Registry
 from shoes.training.run import Job, finished, make_job, only_one
 
-if TYPE_CHECKING:
-    from shoes.evaluation.pictures import Draw
-
 log = logging.getLogger(__name__)
 
 
@@ -58,27 +52,22 @@ def verify_environment(recipe: Recipe) -> EnvironmentReport:
 
 
 def fetch_model(recipe: Recipe) -> ModelsReport:
-    """The base model and the CLIP that scores it, on this machine and verified."""
-    settings = load_settings()
-    base, clip = (fetch(wanted, settings) for wanted in wanted_models(recipe))
-    require_targets(recipe, base.path)
-    for note in (*base.notes, *clip.notes):
+    """The base model and those that judge what is drawn, on this machine and verified."""
+    found = fetch_models(recipe, load_settings())
+    require_targets(recipe, found.base.path)
+    for note in (*found.base.notes, *found.clip.notes):
         log.info("%s", note)
-    return ModelsReport(base=base, clip=clip)
+    return found
 
 
 def repair_model(recipe: Recipe) -> ModelsReport:
     """As `fetch_model`; what was downloaded and is damaged is downloaded again first."""
-    settings = load_settings()
-    base, clip = (repair(wanted, settings) for wanted in wanted_models(recipe))
-    return ModelsReport(base=base, clip=clip)
+    return repair_models(recipe, load_settings())
 
 
-def check_model(recipe: Recipe) -> tuple[ModelCheck, ModelCheck]:
-    """Every file of the base model and of CLIP as it is now; nothing is downloaded."""
-    settings = load_settings()
-    base, clip = (check(wanted, settings) for wanted in wanted_models(recipe))
-    return base, clip
+def check_model(recipe: Recipe) -> dict[str, ModelCheck]:
+    """Every file of each model as it is now, by its name in `ModelsReport`; nothing is downloaded."""
+    return check_models(recipe, load_settings())
 
 
 def prepare_data(recipe: Recipe) -> DataReport:
@@ -186,14 +175,28 @@ def trained(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainRepo
     return report
 
 
+def choose(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> TrainReport:
+    """Choose the checkpoint that is exported: by held-out loss, then by pictures of the validation captions."""
+    from shoes.evaluation.candidates import choose_checkpoint
+    from shoes.training.reexport import export_chosen
+
+    job = _job(recipe, models, data)
+    inputs = judging.choice_inputs(recipe, models, job, training)
+    captions = [record.caption for record in inputs.validation.records]
+    with progress("choosing", "images") as report_progress, _opened(recipe, job) as (journal, _):
+        choice = choose_checkpoint(inputs, judging.tools(recipe, models, data, job, training), report_progress)
+        return export_chosen(job, training, choice, captions, journal)
+
+
 def evaluate(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> EvaluationReport:
     """Draw the test captions with the base, the adapter and the champion, and compare them."""
     from shoes.evaluation.suite import evaluate as run
 
-    inputs = _evaluation_inputs(recipe, models, data, training)
+    job = _job(recipe, models, data)
+    inputs = judging.evaluation_inputs(recipe, models, data, job, training)
     with progress("drawing", "images") as report_progress:
-        report = run(inputs, lambda arm: _draw_arm(recipe, models, training, arm), report_progress)
-    with _opened(recipe, _job(recipe, models, data)) as (journal, _):
+        report = run(inputs, judging.tools(recipe, models, data, job, training), report_progress)
+    with _opened(recipe, job) as (journal, _):
         recording.evaluation(journal, report, training.chosen_step)
     return report
 
@@ -215,12 +218,12 @@ def promote(
             adapter_dir=training.adapter_dir,
             adapter_sha256=training.adapter_sha256,
             base_fingerprint=models.base.fingerprint,
-            config=_drawing_config(recipe),
+            config=judging.drawing_config(recipe),
             tags={"recipe": recipe.name, "training": job.fingerprint, "evaluation": evaluation.fingerprint},
         )
         registry = Registry(settings.tracking_uri, recipe.publish.registered_model)
-        report = promotion.promote(candidate, evaluation, registry, recipe.publish.registered_model)
-        recording.promotion(journal, evaluation, report)
+        report = promotion.promote(candidate, evaluation, recipe.gate, registry, recipe.publish.registered_model)
+        recording.promotion(journal, job, evaluation, recipe.gate, report)
     return report
 
 
@@ -242,89 +245,3 @@ def _opened(recipe: Recipe, job: Job) -> Iterator[tuple[Journal, Mirror]]:
     destination = recording.destination(recipe, job, load_settings())
     with only_one(job), Journal(job.journal) as journal, mirrored(job.journal, destination) as mirror:
         yield journal, mirror
-
-
-def _evaluation_inputs(
-    recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport
-) -> EvaluationInputs:
-    settings = load_settings()
-    return EvaluationInputs(
-        spec=recipe.eval,
-        records=dataset.load_split(data.path / "test", decode=False),
-        data_fingerprint=data.fingerprint,
-        model_fingerprint=models.base.fingerprint,
-        adapter=Adapter(training.adapter_dir, training.adapter_sha256),
-        clip_path=models.clip.path,
-        clip_fingerprint=models.clip.fingerprint,
-        resolution=recipe.train.resolution,
-        device=training.device,
-        dtype=training.precision,
-        out_dir=training.run_dir / "evaluation",
-        cache_dir=settings.cache,
-        champion=_opponent(recipe, models, training),
-        batch_size=recipe.train.eval_batch_size,
-        vae_tiling=recipe.inference.vae_tiling,
-    )
-
-
-def _opponent(recipe: Recipe, models: ModelsReport, training: TrainReport) -> Adapter | None:
-    """The champion to be beaten: over the same base, and another adapter than this one.
-
-    An adapter that became champion is compared with the one that it took the place of, so that asking again
-    gives the same answer.
-    """
-    registry = Registry(load_settings().tracking_uri, recipe.publish.registered_model)
-    champion = registry.champion()
-    if champion is not None and champion.adapter_sha256 == training.adapter_sha256:
-        champion = registry.champion(champion.beat) if champion.beat else None
-    if champion is None or champion.base_fingerprint != models.base.fingerprint:
-        return None
-    if not champion.adapter_dir.is_dir():
-        log.warning("the champion's files are gone (%s): it is not compared", champion.adapter_dir)
-        return None
-    return Adapter(champion.adapter_dir, champion.adapter_sha256)
-
-
-def _draw_arm(recipe: Recipe, models: ModelsReport, training: TrainReport, arm: Arm) -> "Draw":
-    """What draws with an arm's model."""
-    from functools import partial
-
-    from shoes.device import torch_dtype
-    from shoes.model.inference import admissible, choose_inference
-    from shoes.model.load import load_pipeline
-    from shoes.sampling import draw
-
-    # training may have gone on on another device than the recipe's choice, which preflight looked at
-    options, left_out = admissible(recipe.inference, training.device)
-    for reason in left_out:
-        log.warning("%s", reason)
-    pipeline = load_pipeline(
-        models.base.path,
-        device=training.device,
-        dtype=torch_dtype(training.precision),
-        scheduler=recipe.eval.scheduler,
-        adapter_dir=arm.adapter.path if arm.adapter else None,
-        inference=choose_inference(options, training.device, resolution=recipe.train.resolution),
-        resolution=recipe.train.resolution,
-    )
-    return partial(
-        draw,
-        pipeline,
-        num_inference_steps=recipe.eval.num_inference_steps,
-        guidance_scale=recipe.eval.guidance_scale,
-        negative_prompt=recipe.eval.negative_prompt,
-        resolution=recipe.train.resolution,
-        batch_size=recipe.train.eval_batch_size,
-    )
-
-
-def _drawing_config(recipe: Recipe) -> dict[str, object]:
-    """What the registered model needs to draw."""
-    return {
-        "model": recipe.model.model_dump(mode="json"),
-        "scheduler": recipe.eval.scheduler,
-        "num_inference_steps": recipe.eval.num_inference_steps,
-        "guidance_scale": recipe.eval.guidance_scale,
-        "resolution": recipe.train.resolution,
-        "inference": recipe.inference.model_dump(mode="json"),
-    }

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from shoes.device.parity import in_words
 from shoes.progress import duration, size
+from shoes.publishing.promotion import NAMES
 from shoes.reports import (
     ArmScores,
     Comparison,
     EvaluationReport,
+    Memorisation,
     Outcome,
     PausedTraining,
     PromotionReport,
@@ -22,14 +24,19 @@ def sentence(evaluation: EvaluationReport, promotion: PromotionReport) -> str:
     against_base = evaluation.comparisons[0]
     if against_base.identical:
         return "No difference: the adapter draws the same pictures as the base."
-    change = f"CLIP score {against_base.clip_score} against the base"
-    if against_base.is_better:
+    difference = against_base.difference(promotion.metric)
+    if difference is None:
+        return f"No verdict: {promotion.reason}."
+    change = f"{NAMES[promotion.metric]} {difference} against the base"
+    if promotion.metric == "clip_score":
+        better, worse = "draws the captions better than the base", "draws the captions worse than the base"
+    else:
+        better, worse = "is more like the real photos than the base", "is less like the real photos than the base"
+    if difference.low > 0:
         end = "it is the champion" if promotion.promoted else f"it was not promoted: {promotion.reason}"
-        return f"The adapter draws the captions better than the base, {change}; {end}."
-    low, high = against_base.clip_score.low, against_base.clip_score.high
-    if high < 0:
-        return f"The adapter draws the captions worse than the base, {change}; it was not promoted."
-    assert low <= 0 <= high
+        return f"The adapter {better}, {change}; {end}."
+    if difference.high < 0:
+        return f"The adapter {worse}, {change}; it was not promoted."
     return f"No reliable difference: {change}, which includes 0; it was not promoted."
 
 
@@ -69,11 +76,15 @@ def trained(recipe: Recipe, report: TrainReport) -> str:
             f"on {report.device}, {report.images_per_second:.3g} images a second{resumed}",
             *_fallback(report),
             *_interventions(report),
-            f"  ended because {report.end_reason}; step {report.chosen_step:,} is exported, the one with the lowest "
-            "held-out loss",
+            f"  ended because {report.end_reason}; step {report.chosen_step:,} is exported",
+            f"  {_why_this_step(report)}",
             f"  held-out loss {base.mean:.4f} → {chosen.mean:.4f}, a change of {change}; below 0 is better",
         ]
     )
+
+
+def _why_this_step(report: TrainReport) -> str:
+    return report.choice.reason if report.choice else f"step {report.chosen_step:,} has the lowest held-out loss"
 
 
 def _fallback(report: TrainReport) -> list[str]:
@@ -110,28 +121,47 @@ def paused(recipe: Recipe, report: PausedTraining) -> str:
 
 def scores(report: EvaluationReport) -> str:
     """The table of the evaluation."""
-    rows = [_arm_row(arm) for arm in report.arms]
-    lines = [f"  {'':<10}{'images':>7}{'CLIP score':>12}{'like the real photo':>22}", *rows]
-    lines += [line for comparison in report.comparisons for line in _comparison_rows(comparison)]
     return "\n".join(
         [
             "Scores on the test photos (100 × cosine; rows are means over images, differences means over captions)",
-            *lines,
+            f"  {'':<10}{'images':>7}{'CLIP score':>12}{'like the real photo':>22}{'distance (CMMD)':>19}",
+            *(_arm_row(arm) for arm in report.arms),
+            *(line for comparison in report.comparisons for line in _comparison_rows(comparison)),
+            *([f"  repeats training photos: {_repeats(report.memorisation)}"] if report.memorisation else []),
+            *(f"  judged by {judge.name}{f': {judge.note}' if judge.note else ''}" for judge in report.judges),
+            *(f"  {note}" for note in report.notes),
         ]
     )
 
 
 def _arm_row(arm: ArmScores) -> str:
-    similarity = "" if arm.clip_image_similarity is None else f"{arm.clip_image_similarity:.2f}"
-    return f"  {arm.name:<10}{arm.num_images:>7}{arm.clip_score:>12.2f}{similarity:>22}".rstrip()
+    values = (arm.clip_score, arm.clip_image_similarity, arm.cmmd.value if arm.cmmd else None)
+    cells = ("" if value is None else f"{value:.2f}" for value in values)
+    widths = (12, 22, 19)
+    row = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    return f"  {arm.name:<10}{arm.num_images:>7}{row}".rstrip()
 
 
 def _comparison_rows(comparison: Comparison) -> list[str]:
     title = f"adapter − {comparison.against}"
-    return [
-        f"  {title}: CLIP score {comparison.clip_score}",
-        f"  {'':<{len(title)}}  likeness   {comparison.clip_image_similarity}",
-    ]
+    named = {
+        "CLIP score": comparison.clip_score,
+        "second CLIP": comparison.second_clip_score,
+        "likeness": comparison.clip_image_similarity,
+        "DINOv2": comparison.dino_similarity,
+    }
+    lines = [f"{name:<11} {found}" for name, found in named.items() if found is not None]
+    if comparison.cmmd is not None:
+        lines.append(f"{'distance':<11} {comparison.cmmd.value:+.2f} ± {2 * comparison.cmmd.standard_error:.2f}")
+    if (loss := comparison.held_out_loss) is not None:
+        lines.append(f"{'loss':<11} {loss.mean:+.4f} ({loss.level:.0%} interval {loss.low:+.4f} to {loss.high:+.4f})")
+    starts = [f"{title}:", *[""] * (len(lines) - 1)]
+    return [f"  {start:<{len(title) + 1}} {line}" for start, line in zip(starts, lines, strict=True)]
+
+
+def _repeats(found: Memorisation) -> str:
+    few = "" if found.is_enough else f"; {found.num_drawn} pictures are few for a silent alarm to mean much"
+    return f"{'YES' if found.fires else 'no'}, {found.reason}{few}"
 
 
 def forecast_outcome(found: Outcome) -> str:

@@ -59,6 +59,12 @@ def train_lora(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainR
     return training
 
 
+@task(name="choose-checkpoint", **RETRYING)
+def choose_checkpoint(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> TrainReport:
+    """Choose the checkpoint that is exported, on the validation photos."""
+    return stages.choose(recipe, models, data, training)
+
+
 @task(name="find-training", **RETRYING)
 def find_training(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport:
     """The training that a single stage builds on."""

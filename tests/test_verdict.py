@@ -1,12 +1,23 @@
 """The verdict says what the numbers say; the decision follows from it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shoes import verdict
 from shoes.publishing.promotion import decide
-from shoes.reports import Comparison, EvaluationReport, Interval, Intervention, PausedTraining, PromotionReport
+from shoes.reports import (
+    Comparison,
+    EvaluationReport,
+    Interval,
+    Intervention,
+    Judge,
+    Memorisation,
+    PausedTraining,
+    PromotionReport,
+)
+from shoes.spec import GateSpec, Metric
 from shoes.tracking.registry import Champion
 
 
@@ -14,7 +25,7 @@ def interval(low: float, high: float) -> Interval:
     return Interval(mean=(low + high) / 2, low=low, high=high, level=0.95, num_clusters=20, num_values=40)
 
 
-def evaluation(*pairs: tuple[str, float, float], identical: bool = False) -> EvaluationReport:
+def evaluation(*pairs: tuple[str, float, float], identical: bool = False, **more: Any) -> EvaluationReport:
     comparisons = tuple(
         Comparison(
             against=against,
@@ -34,6 +45,21 @@ def evaluation(*pairs: tuple[str, float, float], identical: bool = False) -> Eva
         grid=place,
         scores=place,
         seconds=1,
+        **more,
+    )
+
+
+def alarm(*, fires: bool) -> Memorisation:
+    return Memorisation(
+        fires=fires,
+        reason="20 of the 20 closest pictures are drawn ones",
+        judge="dino",
+        z=5.0 if fires else 0.1,
+        p_tail=1e-6 if fires else 0.5,
+        share_close=1.0,
+        num_drawn=400,
+        num_held_out=400,
+        is_enough=True,
     )
 
 
@@ -57,9 +83,58 @@ def champion(sha: str = "other", base: str = "base") -> Champion:
 def test_the_alias_moves_only_on_a_whole_interval_above_0(
     report: EvaluationReport, holder: Champion | None, promote: bool, reason: str
 ) -> None:
-    decision = decide(report, holder, "base")
+    decision = decide(report, GateSpec(), holder, "base")
     assert decision.promote is promote
     assert reason in decision.reason
+
+
+STAND_IN = Judge(role="clip", name="data/demo/clip", note="the wanted CLIP could not be had")
+
+
+@pytest.mark.parametrize(
+    ("report", "gate", "promote", "reason"),
+    [
+        (
+            evaluation(("base", 1, 2), memorisation=alarm(fires=True)),
+            {},
+            False,
+            "memorisation alarm fired: 20 of the 20",
+        ),
+        (evaluation(("base", 1, 2), memorisation=alarm(fires=False)), {}, True, "base's by"),
+        (evaluation(("base", 1, 2), judges=(STAND_IN,)), {}, False, "wanted CLIP could not be had"),
+        (evaluation(("base", 1, 2)), {"min_difference": 0.9}, True, "base's by"),
+        (evaluation(("base", 1, 2)), {"min_difference": 1.5}, False, "more than +1.50 is wanted"),
+        (evaluation(("base", -1, 2)), {"metric": "clip_image_similarity"}, False, "likeness to the real photos"),
+        (evaluation(("base", 1, 2)), {"metric": "clip_image_similarity"}, True, "likeness to the real photos"),
+        (evaluation(("base", 1, 2)), {"metric": "dino_similarity"}, False, "DINOv2 could not be had"),
+    ],
+)
+def test_thresholds_are_settings(report: EvaluationReport, gate: dict[str, Any], promote: bool, reason: str) -> None:
+    decision = decide(report, GateSpec(**gate), None, "base")
+    assert decision.promote is promote
+    assert reason in decision.reason
+
+
+def test_the_sentence_speaks_of_the_metric_that_decides() -> None:
+    report = evaluation(("base", 1, 2))
+    likeness = report.comparisons[0].model_copy(update={"clip_score": interval(-1, 1)})
+    found = report.model_copy(update={"comparisons": (likeness,)})
+    promotion = promoted_by("clip_image_similarity")
+    assert verdict.sentence(found, promotion).startswith("The adapter is more like the real photos than the base")
+    assert "No verdict: because" in verdict.sentence(found, promoted_by("dino_similarity"))
+
+
+def promoted_by(metric: Metric) -> PromotionReport:
+    return PromotionReport(
+        promoted=True,
+        reason="because",
+        registered_model="m",
+        version="1",
+        champion_version="1",
+        model_uri=None,
+        seconds=0,
+        metric=metric,
+    )
 
 
 @pytest.mark.parametrize(

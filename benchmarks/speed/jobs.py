@@ -67,6 +67,8 @@ def _full(work: Path, size: Size) -> dict[str, str]:
         "train.resolution": str(size.resolution),
         "eval.clip_model_name_or_path": "data/demo/clip",
         "eval.clip_revision": "none",
+        "eval.second_clip_model_name_or_path": "none",
+        "eval.dino_model_name_or_path": "none",
     }
 
 

@@ -56,21 +56,24 @@ def try_(
 def _fetch(recipe: "Recipe") -> Outcome:
     from shoes import stages
     from shoes.model import text
+    from shoes.model.judges import ROLES
 
     found = stages.repair_model(recipe)
-    blocks = [text.fetched("Base", found.base), text.fetched("CLIP", found.clip)]
+    models = ((name, getattr(found, role)) for role, name in ROLES.items())
+    blocks = [text.fetched(name, model) for name, model in models if model is not None]
     return Outcome("\n\n".join(blocks), found.model_dump(mode="json"))
 
 
 def _verify(recipe: "Recipe") -> Outcome:
     from shoes import stages
     from shoes.model import text
+    from shoes.model.judges import ROLES
 
-    base, clip = stages.check_model(recipe)
-    is_good = not base.problems and not clip.problems
-    blocks = [text.checked("Base", base), text.checked("CLIP", clip)]
+    found = stages.check_model(recipe)
+    is_good = not any(model.problems for model in found.values())
+    blocks = [text.checked(ROLES[role], model) for role, model in found.items()]
     end = "All files are whole." if is_good else "Not good: see the lines above."
-    data = {"base": base.model_dump(mode="json"), "clip": clip.model_dump(mode="json"), "whole": is_good}
+    data = {**{role: model.model_dump(mode="json") for role, model in found.items()}, "whole": is_good}
     return Outcome("\n\n".join([*blocks, end]), data, is_good)
 
 

@@ -24,7 +24,7 @@ def train(context: click.Context, recipe: str, as_json: bool) -> None:
 @click.command(cls=RecipeCommand)
 @click.pass_context
 def evaluate(context: click.Context, recipe: str, as_json: bool) -> None:
-    """Compare the trained adapter with the base on the test photos."""
+    """Choose the checkpoint, and compare it with the base and the champion on the test photos."""
     run_with_recipe(context, recipe, as_json, _evaluate)
 
 
@@ -63,6 +63,7 @@ def _evaluate(recipe: "Recipe") -> Outcome:
 
     preflight(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
-    report = stages.evaluate(recipe, models, data, stages.trained(recipe, models, data))
-    text = f"{verdict.scores(report)}\n\nPictures: {report.grid}"
+    training = stages.choose(recipe, models, data, stages.trained(recipe, models, data))
+    report = stages.evaluate(recipe, models, data, training)
+    text = f"{verdict.trained(recipe, training)}\n\n{verdict.scores(report)}\n\nPictures: {report.grid}"
     return Outcome(text, report.model_dump(mode="json"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shoes.evaluation.sample_size import MAX_IMAGES_PER_CAPTION
 from shoes.language import mark
 from shoes.spec import Recipe
 
@@ -23,8 +24,8 @@ DATABASES_BYTES = 200 * 1024**2
 """MLflow's and Prefect's databases, journals and logs of a long night, generously."""
 SD15_BYTES = {"fp16": 2_134_000_000, None: 4_266_000_000}
 """The 13 files of Stable Diffusion 1.5 by variant."""
-CLIP_BYTES = 610_000_000
-"""openai/clip-vit-base-patch32: weights, tokenizer and configs."""
+JUDGE_BYTES = {"clip": 610_000_000, "second_clip": 1_714_000_000, "dino": 347_000_000}
+"""openai/clip-vit-base-patch32, openai/clip-vit-large-patch14 and facebook/dinov2-base: weights, tokenizer, configs."""
 UNKNOWN_PHOTOS = 3000
 """Photos of a data set that is not made yet: a little more than the catalogue has casual shoes."""
 
@@ -116,11 +117,11 @@ def disk_need(recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes
     # every candidate, the chosen one, its copy in MLflow, and the registered model's
     exports = (spec.max_train_steps // spec.save_steps + 4) * ADAPTER_FORMATS * adapter
     samples = validations * SAMPLES_PER_VALIDATION * 2 * picture  # in the run's folder and in MLflow
-    encoded = photos.train * (2 if spec.random_flip else 1) + photos.val  # mirrored photos are encoded, too
+    seen = photos.train * (2 if spec.random_flip else 1)  # mirrored photos are encoded, too
     parts = (
         Part(mark("model download"), download_bytes),
         Part(mark("data set"), 0 if photos.are_here else photos.total * picture),
-        Part(mark("latent cache"), encoded * latent + photos.captions * caption),
+        Part(mark("latent cache"), (seen + photos.val + photos.test) * latent + photos.captions * caption),
         Part(mark("checkpoints"), checkpoints),
         Part(mark("candidates"), exports),
         Part(mark("drawn pictures"), _num_drawings(recipe, photos) * picture + samples),
@@ -130,9 +131,13 @@ def disk_need(recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes
 
 
 def _num_drawings(recipe: Recipe, photos: Photos) -> int:
-    """Base, adapter and champion draw the same captions."""
-    captions = photos.test if recipe.eval.num_images is None else min(recipe.eval.num_images, photos.test)
-    return 3 * captions * recipe.eval.images_per_caption
+    """Base, adapter and champion draw the same captions, and each candidate some of the validation split."""
+    spec = recipe.eval
+    if spec.half_width is not None:  # how many that takes depends on the captions; never more than this
+        drawn = photos.test * MAX_IMAGES_PER_CAPTION
+    else:
+        drawn = min(spec.num_images or photos.test, photos.test) * spec.images_per_caption
+    return 3 * drawn + recipe.train.candidates_total_limit * min(spec.choice_images, photos.val)
 
 
 def expected_photos(recipe: Recipe) -> Photos:

@@ -1,23 +1,17 @@
 """CLIP: images and captions to unit vectors whose products are cosines."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from shoes.errors import ModelError, Problem
+from shoes.evaluation.encoders import Vectors, batches, unit_vectors
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-
-Vectors = NDArray[np.float32]
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -31,7 +25,7 @@ class ClipScorer:
 
     def embed_images(self, images: "Iterable[Image]", *, batch_size: int = 32) -> Vectors:
         """Unit vectors of images, float32 [images, projection]. Images are read one batch at a time."""
-        return self._stack(self._image_features(batch) for batch in _batches(images, batch_size))
+        return unit_vectors((self._image_features(batch) for batch in batches(images, batch_size)), self.width)
 
     def embed_captions(self, captions: Sequence[str], *, batch_size: int = 64) -> Vectors:
         """Unit vectors of captions, float32 [captions, projection].
@@ -39,7 +33,7 @@ class ClipScorer:
         What is longer than the model reads is cut, with the end-of-text token kept: its place is where CLIP
         reads the caption's meaning.
         """
-        return self._stack(self._caption_features(batch) for batch in _batches(captions, batch_size))
+        return unit_vectors((self._caption_features(batch) for batch in batches(captions, batch_size)), self.width)
 
     def _image_features(self, images: "list[Image]") -> "torch.Tensor":
         pixels = self.processor(images=images, return_tensors="pt")["pixel_values"]
@@ -55,13 +49,11 @@ class ClipScorer:
         places: int = self.model.config.text_config.max_position_embeddings
         return min(places, self.tokenizer.model_max_length)
 
-    def _stack(self, batches: "Iterator[torch.Tensor]") -> Vectors:
-        import torch
-
-        with torch.inference_mode():
-            units = [torch.nn.functional.normalize(features.float(), dim=-1).cpu() for features in batches]
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
         width: int = self.model.config.projection_dim
-        return torch.cat(units).numpy() if units else np.empty((0, width), dtype=np.float32)
+        return width
 
 
 def load_clip(path: Path, device: str) -> ClipScorer:
@@ -86,9 +78,3 @@ def load_clip(path: Path, device: str) -> ClipScorer:
         fix = "give a folder with config.json, model.safetensors, tokenizer and image processor of a CLIP model"
         raise ModelError([Problem(str(path), f"CLIP could not be loaded: {error}", fix)]) from error
     return ClipScorer(model.requires_grad_(False).eval().to(device), tokenizer, processor, device)
-
-
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

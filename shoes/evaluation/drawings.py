@@ -67,8 +67,23 @@ def choose_records(records: Sequence[Record], limit: int | None) -> list[int]:
     return sorted(by_caption[(2 * k + 1) * len(records) // (2 * limit)] for k in range(limit))
 
 
+def sized(spec: EvalSpec, captions: Sequence[str]) -> EvalSpec:
+    """The evaluation with the number of images that its `half_width` asks for, if it asks.
+
+    Args:
+        captions: of all test photos; repeats matter.
+    """
+    if spec.half_width is None:
+        return spec
+    from shoes.evaluation.sample_size import plan
+
+    size = plan(captions, spec.half_width, level=spec.confidence_level)
+    return spec.model_copy(update={"num_images": size.num_images, "images_per_caption": size.images_per_caption})
+
+
 def plan_drawings(records: Sequence[Record], spec: EvalSpec) -> tuple[Drawing, ...]:
-    """`images_per_caption` drawings for each chosen photo, photo by photo."""
+    """`images_per_caption` drawings for each chosen photo, photo by photo; as many as `sized` says."""
+    spec = sized(spec, [record.caption for record in records])
     return tuple(
         Drawing(records[i].caption, drawing_seed(spec.seed, i, j), i)
         for i in choose_records(records, spec.num_images)

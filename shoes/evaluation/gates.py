@@ -11,17 +11,12 @@ import numpy as np
 
 from shoes.errors import EvaluationError, Problem
 from shoes.evaluation.drawings import Drawing, Record
-from shoes.evaluation.pictures import is_readable, open_picture
+from shoes.evaluation.pictures import is_blank, is_readable, open_picture
 from shoes.evaluation.scores import REAL, SHUFFLED, ImageScore
 from shoes.evaluation.statistics import points
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-MIN_DEVIATION = 1.0
-"""Grey levels of 255; a picture that varies less shows nothing."""
-DARK_LEVEL, MAX_DARK_SHARE = 4, 0.99
-"""A picture of which more than this share is this dark is black, as NaN latents are when decoded."""
+    pass
 
 
 def require(problems: Sequence[Problem]) -> None:
@@ -73,14 +68,6 @@ def _fault(path: Path) -> Literal["lost", "blank"] | None:
         return "lost"
 
 
-def is_blank(picture: "Image") -> bool:
-    """The picture is of one colour, or nearly all black."""
-    pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
-    varies = pixels.std(axis=(0, 1)).max() >= MIN_DEVIATION
-    dark = np.mean(pixels.max(axis=-1) <= DARK_LEVEL)
-    return not varies or bool(dark > MAX_DARK_SHARE)
-
-
 def check_scores(scores: Mapping[str, Sequence[ImageScore]], expected: Mapping[str, int]) -> list[Problem]:
     """Every arm has a finite score for each of its images; only then, the controls are in order."""
     problems = []
@@ -108,7 +95,8 @@ def _check_controls(real: Sequence[ImageScore], shuffled: Sequence[ImageScore]) 
 
 
 def _is_finite(row: ImageScore) -> bool:
-    return bool(np.isfinite([row.cosine, 0.0 if row.photo_cosine is None else row.photo_cosine]).all())
+    values = (row.cosine, row.photo_cosine, row.second_cosine, row.dino_cosine)
+    return bool(np.isfinite([value for value in values if value is not None]).all())
 
 
 def _names(paths: Iterable[Path]) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from shoes.evaluation.drawings import Drawing, DrawingSettings
 from shoes.storage import MANIFEST, fingerprint, hash_files, is_whole, pretty_json, sync_path, write_text
 
@@ -12,6 +14,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _PARTIAL = ".partial-"
+_PRECISELY = "drawn again in fp32"
+MIN_DEVIATION = 1.0
+"""Grey levels of 255; a picture that varies less shows nothing."""
+DARK_LEVEL, MAX_DARK_SHARE = 4, 0.99
+"""A picture of which more than this share is this dark is black, as NaN latents are when decoded."""
 
 
 class Draw(Protocol):
@@ -74,6 +81,47 @@ def draw_set(
     if all(path.is_file() for path in paths):
         write_text(folder / MANIFEST, pretty_json({"files": hash_files(folder)}))
     return paths
+
+
+def redraw_blank(
+    paths: Sequence[Path], drawings: Sequence[Drawing], make_draw: Callable[[], Draw], *, metadata: Mapping[str, str]
+) -> int:
+    """Draw again, more precisely and once, what came out blank in a sealed set; how many of the set were.
+
+    A half precision can lose a picture: NaN decodes to black. What is blank after that as well stays blank, for the
+    gates to find. `make_draw` is called only when there is such a picture.
+    """
+    marked = [number for number, path in enumerate(paths) if _is_precise(path)]
+    blank = [
+        n for n, path in enumerate(paths) if n not in marked and is_readable(path) and is_blank(open_picture(path))
+    ]
+    if blank:
+        todo = [drawings[number] for number in blank]
+        for number, picture in zip(blank, make_draw()(todo), strict=True):
+            _save(picture, paths[number], drawings[number], {**metadata, _PRECISELY: "yes"})
+        folder = paths[0].parent
+        write_text(folder / MANIFEST, pretty_json({"files": hash_files(folder)}))
+    return len(marked) + len(blank)
+
+
+def _is_precise(path: Path) -> bool:
+    """The picture was drawn again."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return _PRECISELY in picture.info
+    except (OSError, SyntaxError):
+        return False
+
+
+def is_blank(picture: "Image") -> bool:
+    """The picture is of one colour, or nearly all black."""
+    pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    varies = pixels.std(axis=(0, 1)).max() >= MIN_DEVIATION
+    dark = np.mean(pixels.max(axis=-1) <= DARK_LEVEL)
+    return not varies or bool(dark > MAX_DARK_SHARE)
 
 
 def open_picture(path: Path) -> "Image":

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import ConfigDict
 
-from shoes.evaluation.clip import ClipScorer, Vectors
 from shoes.evaluation.drawings import Drawing, Record
-from shoes.evaluation.pictures import open_picture
+from shoes.evaluation.features import Features
+from shoes.evaluation.statistics import Floats
+from shoes.reports import Role
 from shoes.spec import Spec
 
 REAL = "real"
@@ -37,49 +38,43 @@ class ImageScore(Spec):
     """cos(image, scored_caption)."""
     photo_cosine: float | None
     """cos(image, real photo); none for the real photos themselves."""
+    second_cosine: float | None = None
+    """As `cosine`, by the second CLIP, where there is one."""
+    dino_cosine: float | None = None
+    """As `photo_cosine`, by DINOv2, where it is there."""
 
 
 def score_arms(
-    clip: ClipScorer,
+    seen: Mapping[Role, Features],
     records: Sequence[Record],
     drawings: Sequence[Drawing],
     pictures: Mapping[str, Sequence[Path]],
     *,
     seed: int,
-    batch_size: int,
 ) -> dict[str, list[ImageScore]]:
     """Scores of each arm's pictures, in the order of `drawings`, then of the two controls.
+
+    Args:
+        seen: what each judge saw; `clip` at least.
 
     Raises:
         ValueError: all captions are equal, so there is none to shuffle with.
     """
     chosen = sorted({drawing.record for drawing in drawings})
     captions = sorted({drawing.prompt for drawing in drawings})
-    texts = dict(zip(captions, clip.embed_captions(captions), strict=True))
-    units = _embed(clip, [records[i].image for i in chosen], batch_size)
-    photos = dict(zip(chosen, units, strict=True))
-    scores = {}
-    for arm, paths in pictures.items():
-        embedded = zip(drawings, paths, _embed(clip, paths, batch_size), strict=True)
-        scores[arm] = [
-            _score_drawing(arm, drawing, path, unit, records, texts, photos) for drawing, path, unit in embedded
-        ]
+    scores = {
+        arm: [_score_drawing(arm, row, drawing, path, records, seen) for row, (drawing, path) in enumerate(pairs)]
+        for arm, pairs in ((arm, zip(drawings, paths, strict=True)) for arm, paths in pictures.items())
+    }
     for control, given in ((REAL, {c: c for c in captions}), (SHUFFLED, shuffle_captions(captions, seed))):
-        scores[control] = [
-            _score_photo(control, records[i], given[records[i].caption], unit, texts) for i, unit in photos.items()
-        ]
+        scores[control] = [_score_photo(control, i, records[i], given[records[i].caption], seen) for i in chosen]
     return scores
 
 
 def _score_drawing(
-    arm: str,
-    drawing: Drawing,
-    path: Path,
-    unit: Vectors,
-    records: Sequence[Record],
-    texts: Mapping[str, Vectors],
-    photos: Mapping[int, Vectors],
+    arm: str, row: int, drawing: Drawing, path: Path, records: Sequence[Record], seen: Mapping[Role, Features]
 ) -> ImageScore:
+    units = {role: features.arms[arm][row] for role, features in seen.items()}
     return ImageScore(
         arm=arm,
         image=path.name,
@@ -87,12 +82,15 @@ def _score_drawing(
         caption=drawing.prompt,
         scored_caption=drawing.prompt,
         seed=drawing.seed,
-        cosine=float(unit @ texts[drawing.prompt]),
-        photo_cosine=float(unit @ photos[drawing.record]),
+        cosine=float(units["clip"] @ seen["clip"].captions[drawing.prompt]),
+        photo_cosine=float(units["clip"] @ seen["clip"].photos[drawing.record]),
+        second_cosine=_with_caption("second_clip", units, drawing.prompt, seen),
+        dino_cosine=float(units["dino"] @ seen["dino"].photos[drawing.record]) if "dino" in seen else None,
     )
 
 
-def _score_photo(control: str, record: Record, caption: str, unit: Vectors, texts: Mapping[str, Vectors]) -> ImageScore:
+def _score_photo(control: str, index: int, record: Record, caption: str, seen: Mapping[Role, Features]) -> ImageScore:
+    units = {role: features.photos[index] for role, features in seen.items()}
     return ImageScore(
         arm=control,
         image=record.image.name,
@@ -100,9 +98,16 @@ def _score_photo(control: str, record: Record, caption: str, unit: Vectors, text
         caption=record.caption,
         scored_caption=caption,
         seed=None,
-        cosine=float(unit @ texts[caption]),
+        cosine=float(units["clip"] @ seen["clip"].captions[caption]),
         photo_cosine=None,
+        second_cosine=_with_caption("second_clip", units, caption, seen),
     )
+
+
+def _with_caption(
+    role: Role, units: Mapping[Role, Floats], caption: str, seen: Mapping[Role, Features]
+) -> float | None:
+    return float(units[role] @ seen[role].captions[caption]) if role in seen else None
 
 
 def shuffle_captions(captions: Sequence[str], seed: int) -> dict[str, str]:
@@ -116,7 +121,3 @@ def shuffle_captions(captions: Sequence[str], seed: int) -> dict[str, str]:
         raise ValueError("shuffling needs at least two different captions")
     cycle = [different[i] for i in np.random.default_rng(seed).permutation(len(different))]
     return dict(zip(cycle, [*cycle[1:], cycle[0]], strict=True))
-
-
-def _embed(clip: ClipScorer, paths: Sequence[Path], batch_size: int) -> Vectors:
-    return clip.embed_images((open_picture(path) for path in paths), batch_size=batch_size)

@@ -1,48 +1,43 @@
-"""Base against adapter on the test split: draw, gate, score, compare, and keep the result."""
+"""Base against adapter on the test split: draw, gate, look, score, compare, and keep the result."""
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from shoes import storage
 from shoes.evaluation import gates
-from shoes.evaluation.clip import load_clip
-from shoes.evaluation.drawings import Drawing, Record, plan_drawings
-from shoes.evaluation.grid import Row, comparison_grid, pick_rows, short_labels
-from shoes.evaluation.inputs import Arm, EvaluationInputs
-from shoes.evaluation.pictures import Draw, draw_set, open_picture, set_folder
+from shoes.evaluation.arms import Tools, draw_arms
+from shoes.evaluation.drawings import Drawing, plan_drawings
+from shoes.evaluation.features import Features, look
+from shoes.evaluation.gallery import copy_gallery, copy_pairs, write_grid
+from shoes.evaluation.inputs import EvaluationInputs
+from shoes.evaluation.memorisation import closest_pairs
+from shoes.evaluation.repeats import find_nearest, sound_alarm, tell
 from shoes.evaluation.scores import REAL, SHUFFLED, ImageScore, score_arms
-from shoes.evaluation.table import compare, summarise
+from shoes.evaluation.table import Found, break_down, compare, summarise
 from shoes.progress import Progress
-from shoes.reports import EvaluationReport
+from shoes.reports import EvaluationReport, Judge, Role
 
 log = logging.getLogger(__name__)
 
 REPORT, SCORES, GRID = "evaluation.json", "scores.jsonl", "grid.png"
-_GRID_ROWS = 6
-_TITLES = {"base": "Base model", "adapter": "With adapter", "champion": "Champion", REAL: "Test photo"}
 
 
 def _silent(done: int, total: int, note: str = "") -> None:
     del done, total, note
 
 
-def evaluate(
-    inputs: EvaluationInputs, draw_arm: Callable[[Arm], Draw], on_progress: Progress = _silent
-) -> EvaluationReport:
+def evaluate(inputs: EvaluationInputs, tools: Tools, on_progress: Progress = _silent) -> EvaluationReport:
     """Draw each arm's pictures, score and compare them, and keep the result, which is returned from then on.
 
-    `draw_arm` loads the model of an arm and returns what draws with it. It is called only for an arm of which
-    some picture is missing, one arm after the other. `on_progress` is told after each picture how many of all
-    arms' pictures are there, with the arm's name.
+    `on_progress` is told after each picture how many of all arms' pictures are there, with the arm's name.
 
     Raises:
         EvaluationError: no verdict can be given, with all the reasons.
-        ModelError: CLIP can't be loaded.
+        ModelError: a judge can't be loaded.
     """
     started = time.monotonic()
     folder = inputs.out_dir.absolute() / inputs.fingerprint
@@ -51,15 +46,17 @@ def evaluate(
         return kept
     drawings = plan_drawings(inputs.records, inputs.spec)
     gates.require(gates.check_test_split(inputs.records, drawings))
-    pictures = _draw(inputs, drawings, draw_arm, on_progress)
-    gates.require([p for arm, paths in pictures.items() for p in gates.check_pictures(arm, paths, len(drawings))])
-    scores = _score(inputs, drawings, pictures)
+    pictures, notes = draw_arms(inputs.canvas, inputs.arms, drawings, tools, on_progress)
+    seen = look(inputs, pictures)
+    scores = _score(inputs, drawings, pictures, seen)
+    losses = {arm.name: tools.measure_loss(arm) for arm in inputs.arms} if tools.measure_loss else {}
+    seen_captions = [record.caption for record in inputs.training.records]
+    found = Found(inputs.records, seen_captions, drawings, pictures, scores, seen, losses)
     with storage.new_folder(folder) as partial_folder:
-        _write_scores(partial_folder / SCORES, scores)
-        _write_grid(partial_folder / GRID, inputs.records, drawings, pictures)
-        report = _report(inputs, folder, scores, pictures, time.monotonic() - started)
+        report = _report(inputs, partial_folder, found, notes)
+        report = report.model_copy(update={"seconds": time.monotonic() - started})
         (partial_folder / REPORT).write_text(storage.pretty_json(report), encoding="utf-8")
-    return report
+    return _placed(report, folder)
 
 
 def _read_report(folder: Path) -> EvaluationReport | None:
@@ -71,108 +68,72 @@ def _read_report(folder: Path) -> EvaluationReport | None:
     except (ValidationError, FileNotFoundError) as error:
         log.warning("%s is not a report of this version and is made again: %s", folder / REPORT, error)
         return None
-    return report.model_copy(update={"path": folder, "grid": folder / GRID, "scores": folder / SCORES})
+    return _placed(report, folder)
 
 
-def _draw(
-    inputs: EvaluationInputs,
-    drawings: Sequence[Drawing],
-    draw_arm: Callable[[Arm], Draw],
-    on_progress: Progress,
-) -> dict[str, list[Path]]:
-    """Every arm's pictures, by its name."""
-    total = len(drawings) * len(inputs.arms)
-    pictures = {}
-    for number, arm in enumerate(inputs.arms):
-        pictures[str(arm.name)] = draw_set(
-            _set_folder(inputs, arm, drawings),
-            drawings,
-            partial(draw_arm, arm),
-            metadata=_about(inputs, arm),
-            on_picture=_shifted(on_progress, number * len(drawings), total, arm.name),
+def _placed(report: EvaluationReport, folder: Path) -> EvaluationReport:
+    """A report whose paths, relative on disk, begin at the folder where it lies."""
+    rows = tuple(
+        row.model_copy(
+            update={
+                "pictures": {arm: folder / path for arm, path in row.pictures.items()},
+                "real": folder / row.real,
+                "nearest": folder / row.nearest if row.nearest is not None else None,
+            }
         )
-    return pictures
-
-
-def _shifted(on_progress: Progress, before: int, total: int, note: str) -> Callable[[int], None]:
-    """Progress of one arm as progress of all."""
-    return lambda done: on_progress(before + done, total, note)
-
-
-def _set_folder(inputs: EvaluationInputs, arm: Arm, drawings: Sequence[Drawing]) -> Path:
-    return set_folder(
-        inputs.cache_dir.absolute(),
-        model_fingerprint=inputs.model_fingerprint,
-        adapter_sha256=arm.adapter.sha256 if arm.adapter else None,
-        drawings=drawings,
-        settings=inputs.settings,
+        for row in report.gallery
     )
-
-
-def _about(inputs: EvaluationInputs, arm: Arm) -> dict[str, str]:
-    """What is written into each picture, beside its prompt and seed."""
-    return {
-        "model": inputs.model_fingerprint,
-        "adapter": arm.adapter.sha256 if arm.adapter else "none",
-        "settings": storage.canonical_json(inputs.settings),
-    }
+    repeated = report.memorisation
+    if repeated is not None:
+        pairs = (p.model_copy(update={"drawn": folder / p.drawn, "photo": folder / p.photo}) for p in repeated.pairs)
+        repeated = repeated.model_copy(update={"pairs": tuple(pairs)})
+    places = {"path": folder, "grid": folder / GRID, "scores": folder / SCORES}
+    return report.model_copy(update={**places, "gallery": rows, "memorisation": repeated})
 
 
 def _score(
-    inputs: EvaluationInputs, drawings: Sequence[Drawing], pictures: Mapping[str, Sequence[Path]]
+    inputs: EvaluationInputs,
+    drawings: Sequence[Drawing],
+    pictures: Mapping[str, Sequence[Path]],
+    seen: Mapping[Role, Features],
 ) -> dict[str, list[ImageScore]]:
     """Scores that passed the gates."""
-    clip = load_clip(inputs.clip_path, inputs.device)
-    scores = score_arms(clip, inputs.records, drawings, pictures, seed=inputs.spec.seed, batch_size=inputs.batch_size)
+    scores = score_arms(seen, inputs.records, drawings, pictures, seed=inputs.spec.seed)
     num_photos = len({drawing.record for drawing in drawings})
     expected = {**dict.fromkeys(pictures, len(drawings)), REAL: num_photos, SHUFFLED: num_photos}
     gates.require(gates.check_scores(scores, expected))
     return scores
 
 
-def _report(
-    inputs: EvaluationInputs,
-    folder: Path,
-    scores: Mapping[str, Sequence[ImageScore]],
-    pictures: Mapping[str, Sequence[Path]],
-    seconds: float,
-) -> EvaluationReport:
+def _report(inputs: EvaluationInputs, folder: Path, found: Found, notes: Sequence[str]) -> EvaluationReport:
+    """Sum up, and write what belongs to it into `folder`; paths are relative to it."""
+    _write_scores(folder / SCORES, found.scores)
+    write_grid(folder / GRID, found.records, found.drawings, found.pictures)
+    judge, training = found.seen[found.pictures_judge], inputs.training.records
+    drawn = find_nearest(judge.arms["adapter"], judge, training)
+    alarm = sound_alarm(drawn, found.drawings, found.records, judge, inputs.gate)
+    closest = [picture for picture, _ in closest_pairs(drawn.cosines, drawn.indices)]
+    pairs = copy_pairs(folder, found.drawings, found.pictures["adapter"], drawn, closest)
+    by_role = inputs.judges.by_role()
     others = [arm.name for arm in inputs.arms if arm.name != "adapter"]
     return EvaluationReport(
         fingerprint=inputs.fingerprint,
-        path=folder,
+        path=Path(),
         adapter_sha256=inputs.adapter.sha256,
-        arms=tuple(summarise(arm, rows, inputs.spec) for arm, rows in scores.items()),
-        comparisons=tuple(compare(("adapter", other), scores, pictures, inputs.spec) for other in others),
-        grid=folder / GRID,
-        scores=folder / SCORES,
-        seconds=seconds,
+        arms=summarise(found, inputs.spec),
+        comparisons=tuple(compare(("adapter", other), found, inputs.spec) for other in others),
+        grid=Path(GRID),
+        scores=Path(SCORES),
+        seconds=0.0,
+        judges=tuple(Judge(role=role, name=who.name, note=who.note) for role, who in by_role.items()),
+        breakdowns=break_down(found, inputs.spec),
+        memorisation=tell(alarm, by_role[found.pictures_judge].name, pairs),
+        gallery=copy_gallery(folder, found.records, found.drawings, found.pictures, drawn),
+        half_width_wanted=inputs.spec.half_width,
+        notes=(*inputs.left_out, *notes),
     )
 
 
 def _write_scores(path: Path, scores: Mapping[str, Sequence[ImageScore]]) -> None:
     lines = [storage.canonical_json(row) for rows in scores.values() for row in rows]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _write_grid(
-    path: Path,
-    records: Sequence[Record],
-    drawings: Sequence[Drawing],
-    pictures: Mapping[str, Sequence[Path]],
-) -> None:
-    chosen = pick_rows([drawing.prompt for drawing in drawings], _GRID_ROWS)
-    labels = short_labels([drawings[i].prompt for i in chosen])
-    titles = [_TITLES[column] for column in (*pictures, REAL)]
-    rows = []
-    for i, label in zip(chosen, labels, strict=True):
-        files = [*(paths[i] for paths in pictures.values()), records[drawings[i].record].image]
-        rows.append(Row(_lines(label), [open_picture(file) for file in files]))
-    note = "Same prompt and same seed along each row. The test photo is the one whose caption is the prompt."
-    comparison_grid(titles, rows, note).save(path)
-
-
-def _lines(label: str) -> str:
-    """A label with what comes after its first comma on a line of its own."""
-    first, _, rest = (label[:1].upper() + label[1:]).partition(", ")
-    return f"{first}\n{rest}" if rest else first

@@ -1,60 +1,240 @@
-"""Scores to the report's table: one row per arm, one comparison per pair."""
+"""Scores to the report's table: one row per arm, one comparison per pair, one breakdown per attribute."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from shoes.evaluation.distances import Estimate, cmmd, cmmd_difference
+from shoes.evaluation.drawings import Drawing, Record
+from shoes.evaluation.features import Features
+from shoes.evaluation.manifold import equal_samples, manifold, vendi
 from shoes.evaluation.pictures import same_pixels
 from shoes.evaluation.scores import ImageScore
 from shoes.evaluation.statistics import Floats, clip_score, cluster_interval, points
-from shoes.reports import ArmScores, Comparison, Interval
+from shoes.reports import ArmScores, Breakdown, Comparison, Distance, Interval, Role, Spread
 from shoes.spec import EvalSpec
 
+TRAIN = "train"
+"""Control: the training photos against the test photos, the floor of all distances."""
+ATTRIBUTES = ("colour", "season", "gender")
+_NEIGHBOURS = 5
+_LEAST_PHOTOS = 2 * _NEIGHBOURS
+"""Below this many pictures, neighbourhoods say nothing."""
 
-def summarise(arm: str, rows: Sequence[ImageScore], spec: EvalSpec) -> ArmScores:
-    """One row of the table."""
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out loss of one arm: mean over timesteps by photo."""
+
+    losses: Floats
+    captions: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that was measured, before it is summed up."""
+
+    records: Sequence[Record]
+    """The test split."""
+    training_captions: Sequence[str]
+    drawings: Sequence[Drawing]
+    pictures: Mapping[str, Sequence[Path]]
+    scores: Mapping[str, Sequence[ImageScore]]
+    seen: Mapping[Role, Features]
+    losses: Mapping[str, HeldOut]
+
+    @property
+    def prompts(self) -> list[str]:
+        """Of the drawings."""
+        return [drawing.prompt for drawing in self.drawings]
+
+    @property
+    def captions(self) -> list[str]:
+        """Of all test photos."""
+        return [record.caption for record in self.records]
+
+    @property
+    def pictures_judge(self) -> Role:
+        """Role of the judge that compares pictures without words."""
+        return "dino" if "dino" in self.seen else "clip"
+
+
+def summarise(found: Found, spec: EvalSpec) -> tuple[ArmScores, ...]:
+    """The table: each arm, the controls of the scores, and that of the distances."""
+    spreads = _spreads(found, spec.seed)
+    rows = [_row(arm, found, spreads.get(arm), spec) for arm in found.scores]
+    return (*rows, _training_row(found, spreads[TRAIN]))
+
+
+def _row(arm: str, found: Found, spread: Spread | None, spec: EvalSpec) -> ArmScores:
+    rows = found.scores[arm]
     cosines = [row.cosine for row in rows]
-    against_photo = [row.photo_cosine for row in rows if row.photo_cosine is not None]
+    against_photo, second, dino = (_given(rows, of) for of in (_of_photo, _of_second, _of_dino))
+    seen, loss = found.seen["clip"], found.losses.get(arm)
+    distance = None
+    if arm in seen.arms:
+        distance = cmmd(seen.arms[arm], seen.photos, found.prompts, real_clusters=found.captions)
     return ArmScores(
         name=arm,
         num_images=len(rows),
         clip_score=clip_score(cosines),
         clip_score_interval=_interval(points(cosines), rows, spec),
-        clip_image_similarity=float(points(against_photo).mean()) if against_photo else None,
+        clip_image_similarity=_mean(against_photo),
+        second_clip_score=clip_score(second) if second is not None else None,
+        dino_similarity=_mean(dino),
+        cmmd=_distance(distance),
+        spread=spread,
+        held_out_loss=float(loss.losses.mean()) if loss is not None else None,
     )
 
 
-def compare(
-    arms: tuple[str, str],
-    scores: Mapping[str, Sequence[ImageScore]],
-    pictures: Mapping[str, Sequence[Path]],
-    spec: EvalSpec,
-) -> Comparison:
+def _training_row(found: Found, spread: Spread | None) -> ArmScores:
+    seen = found.seen["clip"]
+    assert seen.training is not None, "CLIP looks at the training photos"
+    return ArmScores(
+        name=TRAIN,
+        num_images=len(seen.training),
+        clip_score=None,
+        clip_score_interval=None,
+        clip_image_similarity=None,
+        cmmd=_distance(cmmd(seen.training, seen.photos, found.training_captions, real_clusters=found.captions)),
+        spread=spread,
+    )
+
+
+def _spreads(found: Found, seed: int) -> dict[str, Spread | None]:
+    """Of each arm and of the training photos, at an equal number of pictures: these figures depend on it."""
+    seen = found.seen[found.pictures_judge]
+    assert seen.training is not None, "the judge of pictures looks at the training photos"
+    sets: dict[str, Floats] = {**seen.arms, TRAIN: seen.training}
+    real, *chosen = equal_samples([len(seen.photos), *map(len, sets.values())], seed)
+    if len(real) < _LEAST_PHOTOS:
+        return dict.fromkeys(sets)
+    photos = seen.photos[real]
+    return {name: _spread(photos, sets[name][rows]) for name, rows in zip(sets, chosen, strict=True)}
+
+
+def _spread(photos: Floats, drawn: Floats) -> Spread:
+    found = manifold(photos, drawn, k=_NEIGHBOURS)
+    return Spread(
+        num_images=len(drawn),
+        precision=found.precision,
+        recall=found.recall,
+        density=found.density,
+        coverage=found.coverage,
+        vendi=vendi(drawn),
+    )
+
+
+def compare(arms: tuple[str, str], found: Found, spec: EvalSpec) -> Comparison:
     """The first arm minus the second, paired image by image: same caption, same seed."""
-    ours, theirs = scores[arms[0]], scores[arms[1]]
+    ours, theirs = found.scores[arms[0]], found.scores[arms[1]]
     assert [(a.caption, a.seed) for a in ours] == [(b.caption, b.seed) for b in theirs], "arms are not paired"
+    clip_score, likeness, second, dino = (
+        _difference(ours, theirs, of, spec) for of in (_of_caption, _of_photo, _of_second, _of_dino)
+    )
+    assert clip_score is not None, "every picture has a CLIP score"
+    assert likeness is not None, "only drawn pictures are compared"
+    seen = found.seen["clip"]
+    ours_seen, theirs_seen = seen.arms[arms[0]], seen.arms[arms[1]]
+    distances = cmmd_difference(ours_seen, theirs_seen, seen.photos, found.prompts, real_clusters=found.captions)
+    identical = all(map(same_pixels, found.pictures[arms[0]], found.pictures[arms[1]]))
     return Comparison(
         against=arms[1],
-        clip_score=_interval(_text_points(ours) - _text_points(theirs), ours, spec),
-        clip_image_similarity=_interval(_photo_points(ours) - _photo_points(theirs), ours, spec),
-        identical=all(map(same_pixels, pictures[arms[0]], pictures[arms[1]])),
+        clip_score=clip_score,
+        clip_image_similarity=likeness,
+        identical=identical,
+        second_clip_score=second,
+        dino_similarity=dino,
+        cmmd=_distance(distances),
+        held_out_loss=_loss_difference(found.losses.get(arms[0]), found.losses.get(arms[1]), spec),
     )
+
+
+def break_down(found: Found, spec: EvalSpec) -> tuple[Breakdown, ...]:
+    """The adapter against the base on the photos of each colour, season and gender, the most pictures first."""
+    rows: list[Breakdown] = []
+    for attribute in ATTRIBUTES:
+        groups: dict[str, list[int]] = {}
+        for number, drawing in enumerate(found.drawings):
+            value = str(found.records[drawing.record].attributes.get(attribute) or "")
+            groups.setdefault(value, []).append(number)
+        named = [(value, numbers) for value, numbers in groups.items() if value]
+        rows += [_part(attribute, value, numbers, found, spec) for value, numbers in sorted(named, key=_most_first)]
+    return tuple(rows)
+
+
+def _most_first(group: tuple[str, list[int]]) -> tuple[int, str]:
+    return -len(group[1]), group[0]
+
+
+def _part(attribute: str, value: str, numbers: Sequence[int], found: Found, spec: EvalSpec) -> Breakdown:
+    ours, theirs = ([found.scores[arm][number] for number in numbers] for arm in ("adapter", "base"))
+    has_interval = len({row.caption for row in ours}) > 1
+    return Breakdown(
+        attribute=attribute,
+        value=value,
+        num_images=len(numbers),
+        adapter=clip_score([row.cosine for row in ours]),
+        base=clip_score([row.cosine for row in theirs]),
+        difference=_difference(ours, theirs, _of_caption, spec) if has_interval else None,
+    )
+
+
+def _difference(
+    ours: Sequence[ImageScore], theirs: Sequence[ImageScore], of: Callable[[ImageScore], float | None], spec: EvalSpec
+) -> Interval | None:
+    first, second = _given(ours, of), _given(theirs, of)
+    if first is None or second is None:
+        return None
+    return _interval(points(first) - points(second), ours, spec)
+
+
+def _loss_difference(ours: HeldOut | None, theirs: HeldOut | None, spec: EvalSpec) -> Interval | None:
+    if ours is None or theirs is None:
+        return None
+    return interval(ours.losses - theirs.losses, ours.captions, spec)
+
+
+def _given(rows: Sequence[ImageScore], of: Callable[[ImageScore], float | None]) -> Floats | None:
+    """Cosines of one kind; none if a row has none."""
+    values = [of(row) for row in rows]
+    known = [value for value in values if value is not None]
+    return np.asarray(known, dtype=np.float64) if len(known) == len(values) else None
+
+
+def _of_caption(row: ImageScore) -> float | None:
+    return row.cosine
+
+
+def _of_photo(row: ImageScore) -> float | None:
+    return row.photo_cosine
+
+
+def _of_second(row: ImageScore) -> float | None:
+    return row.second_cosine
+
+
+def _of_dino(row: ImageScore) -> float | None:
+    return row.dino_cosine
+
+
+def _mean(cosines: Floats | None) -> float | None:
+    return float(points(cosines).mean()) if cosines is not None else None
+
+
+def _distance(found: Estimate | None) -> Distance | None:
+    return Distance(value=found.value, standard_error=found.standard_error) if found is not None else None
 
 
 def _interval(values: Floats, rows: Sequence[ImageScore], spec: EvalSpec) -> Interval:
+    return interval(values, [row.caption for row in rows], spec)
+
+
+def interval(values: Floats, captions: Sequence[str], spec: EvalSpec) -> Interval:
+    """Mean with its interval, captions as clusters, as a recipe's evaluation wants it."""
     return cluster_interval(
-        values,
-        [row.caption for row in rows],
-        level=spec.confidence_level,
-        num_resamples=spec.num_resamples,
-        seed=spec.seed,
+        values, captions, level=spec.confidence_level, num_resamples=spec.num_resamples, seed=spec.seed
     )
-
-
-def _text_points(rows: Sequence[ImageScore]) -> Floats:
-    return points([row.cosine for row in rows])
-
-
-def _photo_points(rows: Sequence[ImageScore]) -> Floats:
-    values = [row.photo_cosine for row in rows]
-    assert all(value is not None for value in values), "only drawn pictures are compared with photos"
-    return points([value for value in values if value is not None])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shoes.errors import TrainingError
-from shoes.forecast.probe import Request
+from shoes.forecast.probe import JudgePlace, Request
 from shoes.reports import DataReport, ModelsReport, Report
 from shoes.spec import Recipe
 from shoes.training.run import Decisions
@@ -54,6 +54,11 @@ def _why(code: int, words: str) -> str:
     return f"The measuring process ended with code {code}:\n{last}"
 
 
+def _judges(models: ModelsReport) -> tuple[JudgePlace, ...]:
+    there = ((models.clip, True), (models.second_clip, True), (models.dino, False))
+    return tuple(JudgePlace(path=model.path, has_words=words) for model, words in there if model is not None)
+
+
 @contextmanager
 def prepared(
     recipe: Recipe, models: ModelsReport, data: DataReport, decisions: Decisions, *, cache: Path, tune: bool = False
@@ -63,7 +68,7 @@ def prepared(
         yield Request(
             recipe=recipe,
             base=models.base,
-            clip=models.clip,
+            judges=_judges(models),
             data=data,
             decisions=dataclasses.asdict(decisions),
             cache=cache,

@@ -1,12 +1,13 @@
 """Measure a night: load, encode, step, hold out, draw, save. Runs in the probe's process."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shoes.forecast.probe import Request, memory_points, settle
+from shoes.forecast.probe import JudgePlace, Request, memory_points, settle
 from shoes.forecast.reports import Measurement
 from shoes.training.choice import KeptChoice
 from shoes.training.measuring import repeat, timed
@@ -48,7 +49,7 @@ def measure_night(request: Request) -> Iterator[Measurement]:
         values = {**encoded.values, "load_seconds": load_seconds, **_step(session, request.seconds), **_save(session)}
     release(decisions.device)
     with watch_memory(decisions.device) as inference:
-        values |= _draw(session, request.clip.path)
+        values |= _draw(session, request.judges)
     measured = Measurement(
         device=decisions.device,
         device_name=facts.device_name,
@@ -168,9 +169,8 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _draw(session: "Session", clip: Path) -> Values:
-    """Draw and score: the base as good as the adapter, which changes no sizes."""
-    from shoes.evaluation.clip import load_clip
+def _draw(session: "Session", judges: Sequence[JudgePlace]) -> Values:
+    """Draw, and let each judge look: the base as good as the adapter, which changes no sizes."""
     from shoes.training.validation import sampling_pipeline
 
     spec = session.job.spec
@@ -178,17 +178,26 @@ def _draw(session: "Session", clip: Path) -> Values:
     count = min(4, spec.eval_batch_size)
     images, sample_seconds = timed(lambda: _batch(session, pipeline, count))
     images, drawing_seconds = timed(lambda: _batch(session, pipeline, spec.eval_batch_size))
-    scorer, clip_seconds = timed(lambda: load_clip(clip, session.decisions.device))
-    scoring = repeat(lambda: scorer.embed_images(images), seconds=0.5, least=1, most=3)
+    looked = [_look(judge, images, session.decisions.device) for judge in judges]
     return {
         "pipeline_seconds": pipeline_seconds,
         "sample_batch_seconds": sample_seconds,
         "sample_batch_images": count,
         "drawing_seconds_per_image": drawing_seconds / len(images),
-        "clip_load_seconds": clip_seconds,
-        "clip_seconds_per_image": scoring.typical / len(images),
+        "judge_load_seconds": sum(load for load, _ in looked),
+        "judge_seconds_per_image": sum(each for _, each in looked),
         "picture_bytes": max(_png_size(image) for image in images),
     }
+
+
+def _look(judge: JudgePlace, images: "Sequence[Image]", device: str) -> tuple[float, float]:
+    """Seconds to load a judge, and seconds that it takes for an image."""
+    from shoes.evaluation.clip import load_clip
+    from shoes.evaluation.encoders import ImageEncoder, load_dino
+
+    load: Callable[[], ImageEncoder] = partial(load_clip if judge.has_words else load_dino, judge.path, device)
+    encoder, seconds = timed(load)
+    return seconds, repeat(lambda: encoder.embed_images(images), seconds=0.5, least=1, most=3).typical / len(images)
 
 
 def measure_drawing(session: "Session") -> float:

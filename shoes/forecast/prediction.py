@@ -111,11 +111,18 @@ def _proof(m: Measurement) -> float:
 
 
 def evaluation_parts(plan: Plan, measured: Measurement) -> tuple[Part, ...]:
-    """Seconds of drawing and scoring base and adapter."""
-    drawing = plan.num_drawings * measured.drawing_seconds_per_image + 2 * measured.load_seconds
-    # the real photos are scored beside both arms, and the shuffled control needs no new images
-    scoring = measured.clip_load_seconds + 1.5 * plan.num_drawings * measured.clip_seconds_per_image
-    return (Part(name="evaluation", count=plan.num_drawings, seconds=drawing + scoring),)
+    """Seconds of choosing a checkpoint, and of drawing, scoring and measuring base and adapter."""
+    m = measured
+    choosing = plan.num_choice_drawings * m.drawing_seconds_per_image + 2 * m.load_seconds
+    drawing = plan.num_drawings * m.drawing_seconds_per_image + 2 * m.load_seconds
+    scoring = m.judge_load_seconds + plan.num_judged * m.judge_seconds_per_image
+    loss = 2 * m.load_seconds + plan.test_passes * m.held_out_seconds_per_pass
+    loss += plan.num_test_photos_to_encode * m.encode_seconds_per_photo
+    parts = (
+        Part(name="choosing a checkpoint", count=plan.num_choice_drawings, seconds=choosing),
+        Part(name="evaluation", count=plan.num_drawings, seconds=drawing + scoring + loss),
+    )
+    return tuple(part for part in parts if part.count)
 
 
 def _total(parts: Sequence[Part]) -> float:
@@ -161,11 +168,12 @@ def _largest(points: Sequence[MemoryPoint], limit: int, most: int) -> int:
 def disk_bytes(recipe: Recipe, plan: Plan, measured: Measurement) -> int:
     """What is still to be written: caches, checkpoints, candidates, adapters, pictures, and MLflow's copies."""
     m, spec = measured, recipe.train
-    caches = (
-        plan.num_photos_to_encode * m.latent_bytes_per_photo + plan.num_captions_to_encode * m.text_bytes_per_caption
-    )
+    photos = plan.num_photos_to_encode + plan.num_test_photos_to_encode
+    caches = photos * m.latent_bytes_per_photo + plan.num_captions_to_encode * m.text_bytes_per_caption
     checkpoints = (min(spec.checkpoints_total_limit, plan.num_checkpoints) + 1) * m.checkpoint_bytes
     candidates = min(plan.num_candidates, spec.candidates_total_limit + 1)  # one more before the worst is removed
     adapters = (candidates + 3) * m.candidate_bytes  # the chosen one, and twice in MLflow
-    pictures = (plan.num_drawings + 3 * plan.num_validations * plan.num_samples) * m.picture_bytes
+    pictures = (
+        plan.num_drawings + plan.num_choice_drawings + 3 * plan.num_validations * plan.num_samples
+    ) * m.picture_bytes
     return caches + checkpoints + adapters + pictures

@@ -24,12 +24,20 @@ if TYPE_CHECKING:
     from shoes.training.session import Session
 
 
+class JudgePlace(Report):
+    """A model that will look at the pictures."""
+
+    path: Path
+    has_words: bool
+    """A CLIP; else DINOv2."""
+
+
 class Request(Report):
     """What to measure."""
 
     recipe: Recipe
     base: ModelReport
-    clip: ModelReport
+    judges: tuple[JudgePlace, ...]
     data: DataReport
     decisions: dict[str, Any]
     cache: Path

@@ -42,8 +42,8 @@ class Measurement(Report):
     sample_batch_images: int
     drawing_seconds_per_image: float
     """In batches as the evaluation draws them."""
-    clip_load_seconds: float
-    clip_seconds_per_image: float
+    judge_load_seconds: float
+    judge_seconds_per_image: float
     checkpoint_seconds: float
     checkpoint_bytes: int
     candidate_seconds: float

@@ -6,9 +6,10 @@ from datetime import datetime
 
 import psutil
 
-from shoes import device, recipes
+from shoes import dataset, device, recipes
 from shoes.environment.disk import free_bytes
 from shoes.errors import TrainingError
+from shoes.evaluation.drawings import sized
 from shoes.forecast import outcome
 from shoes.forecast.advice import advice
 from shoes.forecast.child import ask, prepared
@@ -20,7 +21,7 @@ from shoes.forecast.reports import Comparison, Forecast, Measurement
 from shoes.model.load import load_libraries
 from shoes.progress import progress
 from shoes.reports import DataReport, ModelsReport
-from shoes.spec import Recipe
+from shoes.spec import EvalSpec, Recipe
 from shoes.training import checkpoint, choice, tuning
 from shoes.training.parity import fault_finder
 from shoes.training.run import Decisions, Job, plan_decisions
@@ -119,7 +120,15 @@ def _forecast(request: Request, job: Job, measured: Measurement) -> Forecast:
 def _plan(recipe: Recipe, job: Job, data: DataReport, measured: Measurement) -> Plan:
     snapshot = checkpoint.latest(job.checkpoints)
     start = snapshot.step if snapshot else 0
-    return plan(recipe.train, recipe.eval, data, start_step=start, is_cached=measured.frozen_load_seconds == 0)
+    evaluation = _sized(recipe, data)
+    return plan(recipe.train, evaluation, data, start_step=start, is_cached=measured.frozen_load_seconds == 0)
+
+
+def _sized(recipe: Recipe, data: DataReport) -> EvalSpec:
+    """The evaluation with its number of images, for which the captions are read where a precision is asked for."""
+    if recipe.eval.half_width is None:
+        return recipe.eval
+    return sized(recipe.eval, [record.caption for record in dataset.load_split(data.path / "test", decode=False)])
 
 
 def _other_recipes(request: Request, measured: Measurement) -> dict[str, float]:
@@ -128,7 +137,7 @@ def _other_recipes(request: Request, measured: Measurement) -> dict[str, float]:
     for name in recipes.names():
         other = recipes.load(name)
         if _is_alike(other, request.recipe):
-            work = plan(other.train, other.eval, request.data, start_step=0, is_cached=False)
+            work = plan(other.train, _sized(other, request.data), request.data, start_step=0, is_cached=False)
             parts = (*training_parts(other, work, measured), *evaluation_parts(work, measured))
             found[name] = sum(part.seconds for part in parts)
     return found

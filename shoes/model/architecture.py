@@ -68,6 +68,18 @@ def clip_problems(folder: Path) -> list[Problem]:
     return problems
 
 
+def vision_problems(folder: Path) -> list[Problem]:
+    """Why the model in `folder` can't compare pictures as DINOv2 does; an empty list when it can."""
+    config = _config(folder / "config.json")
+    if isinstance(config, Problem):
+        return [config] if (folder / "config.json").is_file() else []
+    kind = str(config.get("model_type"))
+    if kind == "dinov2":
+        return []
+    fix = "give a DINOv2 model, for example facebook/dinov2-base, or none"
+    return [Problem(str(folder / "config.json"), f"is a {kind} model, not DINOv2", fix)]
+
+
 def target_problems(folder: Path, targets: Sequence[str]) -> list[Problem]:
     """Adapter targets that name no layer of the UNet, told from its weights' header."""
     from safetensors import SafetensorError, safe_open

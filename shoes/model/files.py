@@ -188,6 +188,8 @@ def _unusable(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Pr
     """
     if wanted.kind == "clip":
         problems = architecture.clip_problems(folder)
+    elif wanted.kind == "vision":
+        problems = architecture.vision_problems(folder)
     elif "model_index.json" in available:
         problems = architecture.pipeline_problems(folder)
         if _is_another_class(folder):  # then which files it lacks is no news
@@ -199,7 +201,7 @@ def _unusable(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Pr
 
 def _ambiguous(wanted: Wanted, folder: Path) -> list[Problem]:
     """Weights that would be loaded in place of those that were verified: fp16 goes first where it is there."""
-    if wanted.kind == "clip" or wanted.variant is not None:
+    if wanted.kind != "diffusion" or wanted.variant is not None:
         return []
     weights = [name for name in wanted.weights if name.endswith(".safetensors")]
     others = [name.replace(".safetensors", ".fp16.safetensors") for name in weights]

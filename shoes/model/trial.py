@@ -236,7 +236,7 @@ def _timed_batches(plan: TrialPlan, pipeline: "StableDiffusionPipeline") -> "Ite
 
 
 def _judge(plan: TrialPlan, number: int, pixels: "torch.Tensor") -> TrialPicture:
-    from shoes.evaluation.gates import is_blank
+    from shoes.evaluation.pictures import is_blank
 
     is_finite = bool(pixels.isfinite().all())
     verdict: Literal["OK", "blank", "NaN"] = "NaN" if not is_finite else "blank" if is_blank(_image(pixels)) else "OK"

@@ -17,7 +17,7 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 class Wanted:
     """Which files of a repository a model consists of."""
 
-    kind: Literal["diffusion", "clip"]
+    kind: Literal["diffusion", "clip", "vision"]
     name: str
     """A model id on the Hub, or a folder."""
     revision: str | None
@@ -67,6 +67,12 @@ def clip_files(name: str, revision: str | None) -> Wanted:
     return Wanted("clip", name, revision, patterns, ("config.json", "model.safetensors"))
 
 
+def vision_files(name: str, revision: str | None) -> Wanted:
+    """The files of a model that sees pictures only, DINOv2, with its image processor."""
+    patterns = ("config.json", "model.safetensors", "*processor*.json")
+    return Wanted("vision", name, revision, patterns, ("config.json", "model.safetensors", "preprocessor_config.json"))
+
+
 def is_local(wanted: Wanted, settings: Settings) -> bool:
     """The name is a folder here, or can only be one."""
     is_path = wanted.name.startswith(("data/", "/", ".", "~")) or wanted.name.count("/") != 1
@@ -86,3 +92,19 @@ def wanted_models(recipe: Recipe) -> tuple[Wanted, Wanted]:
         diffusion_files(model.pretrained_model_name_or_path, model.revision, model.variant),
         clip_files(spec.clip_model_name_or_path, spec.clip_revision),
     )
+
+
+def further_judges(recipe: Recipe) -> dict[str, Wanted]:
+    """What a recipe likes to have beside that, by its name in `ModelsReport`: a second CLIP, and DINOv2."""
+    spec = recipe.eval
+    found = {}
+    if spec.second_clip_model_name_or_path is not None:
+        found["second_clip"] = clip_files(spec.second_clip_model_name_or_path, spec.second_clip_revision)
+    if spec.dino_model_name_or_path is not None:
+        found["dino"] = vision_files(spec.dino_model_name_or_path, spec.dino_revision)
+    return found
+
+
+def all_models(recipe: Recipe) -> tuple[Wanted, ...]:
+    """What a recipe needs and likes to have."""
+    return (*wanted_models(recipe), *further_judges(recipe).values())

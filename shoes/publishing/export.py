@@ -9,12 +9,13 @@ update of another size.
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoes.spec import TrainSpec
-from shoes.storage import is_whole, new_folder, pretty_json, sha256
+from shoes.storage import MANIFEST, is_whole, new_folder, pretty_json, sha256
 from shoes.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -36,6 +37,16 @@ def export(target: Path, weights: "Mapping[str, torch.Tensor]", spec: TrainSpec,
         _write_diffusers(folder, plain, config)
         _write_peft(folder / "peft", plain, config)
         _write_kohya(folder / "kohya", plain, spec, base_model)
+
+
+def copy_export(source: Path, target: Path) -> None:
+    """Put a copy of an exported adapter in the place of another, atomically."""
+    with new_folder(target) as folder:
+        for path in sorted(source.iterdir()):
+            if path.is_dir():
+                shutil.copytree(path, folder / path.name)
+            elif path.name != MANIFEST:
+                shutil.copyfile(path, folder / path.name)
 
 
 def adapter_sha256(folder: Path) -> str:

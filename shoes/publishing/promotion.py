@@ -4,7 +4,15 @@ import time
 from dataclasses import dataclass
 
 from shoes.reports import Comparison, EvaluationReport, PromotionReport
+from shoes.spec import GateSpec
 from shoes.tracking.registry import Candidate, Champion, Registry
+
+NAMES = {
+    "clip_score": "CLIP score",
+    "clip_image_similarity": "likeness to the real photos (CLIP)",
+    "dino_similarity": "likeness to the real photos (DINOv2)",
+}
+"""The gate's metrics, as a person reads them."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +23,9 @@ class Decision:
     reason: str
 
 
-def decide(evaluation: EvaluationReport, champion: Champion | None, base_fingerprint: str) -> Decision:
-    """The alias moves only when the whole interval of the CLIP difference lies above 0.
+def decide(evaluation: EvaluationReport, gate: GateSpec, champion: Champion | None, base_fingerprint: str) -> Decision:
+    """The alias moves only when the memorisation alarm is silent, and the whole interval of the gate's metric lies
+    above its least difference.
 
     The difference to the base counts, and that to the champion if there is one over the same base model.
     """
@@ -28,26 +37,40 @@ def decide(evaluation: EvaluationReport, champion: Champion | None, base_fingerp
             f"the champion (version {champion.version}) belongs to another base model, and can't be compared; "
             "give this base model a publish.registered_model of its own",
         )
+    if evaluation.stand_in:
+        return Decision(False, f"{evaluation.stand_in}; evaluate again when the right one is here: shoes model fetch")
+    if evaluation.memorisation is not None and evaluation.memorisation.fires:
+        return Decision(False, f"the memorisation alarm fired: {evaluation.memorisation.reason}")
     for comparison in evaluation.comparisons:
-        if not comparison.is_better:
-            return Decision(False, _why_not(comparison))
+        why_not = _why_not(comparison, gate)
+        if why_not:
+            return Decision(False, why_not)
     best = evaluation.comparisons[-1]
-    return Decision(True, f"its CLIP score differs from the {best.against}'s by {best.clip_score}")
+    return Decision(
+        True, f"its {NAMES[gate.metric]} differs from the {best.against}'s by {best.difference(gate.metric)}"
+    )
 
 
-def _why_not(comparison: Comparison) -> str:
+def _why_not(comparison: Comparison, gate: GateSpec) -> str:
+    """What keeps the adapter from taking the other's place; empty when nothing does."""
+    found, name = comparison.difference(gate.metric), NAMES[gate.metric]
     if comparison.identical:
         return f"it draws the same pictures as the {comparison.against}: no difference"
-    low, high = comparison.clip_score.low, comparison.clip_score.high
-    word = "worse than" if high < 0 else "not reliably better than"
-    return f"it is {word} the {comparison.against}: CLIP difference {comparison.clip_score}" + (
-        "; the interval includes 0" if low <= 0 <= high else ""
-    )
+    if found is None:
+        return f"{name} was not measured: DINOv2 could not be had; evaluate again when it is here: shoes model fetch"
+    if found.low > gate.min_difference:
+        return ""
+    word = "worse than" if found.high < 0 else "not reliably better than"
+    end = "; the interval includes 0" if found.low <= 0 <= found.high else ""
+    if found.low > 0:
+        word, end = "not better enough than", f"; more than {gate.min_difference:+.2f} is wanted"
+    return f"it is {word} the {comparison.against}: {name} differs by {found}{end}"
 
 
 def promote(
     candidate: Candidate,
     evaluation: EvaluationReport,
+    gate: GateSpec,
     registry: Registry,
     registered_model: str,
 ) -> PromotionReport:
@@ -58,7 +81,7 @@ def promote(
     """
     started = time.monotonic()
     champion = registry.champion()
-    decision = decide(evaluation, champion, candidate.base_fingerprint)
+    decision = decide(evaluation, gate, champion, candidate.base_fingerprint)
     version = registry.register(candidate)
     if decision.promote and (champion is None or champion.version != version):
         registry.promote(version, beat=champion.version if champion else None)
@@ -71,4 +94,5 @@ def promote(
         champion_version=current,
         model_uri=f"models:/{registered_model}@champion" if current else None,
         seconds=time.monotonic() - started,
+        metric=gate.metric,
     )

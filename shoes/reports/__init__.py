@@ -14,6 +14,7 @@ from shoes.reports.evaluation import (
     GalleryRow,
     Judge,
     Memorisation,
+    Role,
     Spread,
 )
 from shoes.reports.inputs import (
@@ -70,6 +71,7 @@ __all__ = [
     "PausedTraining",
     "PromotionReport",
     "Report",
+    "Role",
     "SplitCount",
     "Spread",
     "StageTime",

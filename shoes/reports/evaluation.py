@@ -1,4 +1,4 @@
-"""What an evaluation gives.
+"""What an evaluation gives. Paths are absolute when a report is handed on, and relative to its folder on disk.
 
 Similarities are in points, 100 × cosine. `None` stands for what was not measured; `EvaluationReport.notes` says why.
 """
@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Literal
 
 from shoes.reports.base import Interval, Report
+from shoes.spec import Metric
+
+Role = Literal["clip", "second_clip", "dino"]
+"""What a judge is asked for."""
 
 
 class Judge(Report):
     """A model that looked at the pictures."""
 
-    role: Literal["clip", "second_clip", "dino"]
+    role: Role
     name: str
     note: str = ""
     """Why it is another one than was asked for; empty: it is the one."""
@@ -78,6 +82,15 @@ class Comparison(Report):
     """Difference of the two distances; below 0 the adapter is nearer to the real photos."""
     held_out_loss: Interval | None = None
     """Below 0 is better."""
+
+    def difference(self, metric: Metric) -> Interval | None:
+        """The interval of one metric; none where it was not measured."""
+        found: dict[Metric, Interval | None] = {
+            "clip_score": self.clip_score,
+            "clip_image_similarity": self.clip_image_similarity,
+            "dino_similarity": self.dino_similarity,
+        }
+        return found[metric]
 
     @property
     def is_better(self) -> bool:

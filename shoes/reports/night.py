@@ -5,6 +5,7 @@ from datetime import datetime
 from shoes.reports.base import Report
 from shoes.reports.evaluation import EvaluationReport
 from shoes.reports.training import TrainReport
+from shoes.spec import Metric
 
 
 class PromotionReport(Report):
@@ -18,6 +19,8 @@ class PromotionReport(Report):
     champion_version: str | None
     model_uri: str | None
     seconds: float
+    metric: Metric = "clip_score"
+    """What was compared."""
 
 
 class StageTime(Report):

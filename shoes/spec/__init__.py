@@ -3,7 +3,7 @@
 Only specs, reports (`shoes.reports`), paths and id strings cross a stage boundary.
 """
 
-from shoes.spec.base import Checkpointing, DeviceChoice, Fraction, Precision, SchedulerName, Spec
+from shoes.spec.base import Checkpointing, DeviceChoice, Fraction, Metric, Precision, SchedulerName, Spec
 from shoes.spec.evaluation import EvalSpec, GateSpec, InferenceSpec
 from shoes.spec.inputs import DataSpec, ModelSpec
 from shoes.spec.recipe import ClockTime, PublishSpec, Recipe, WindowSpec
@@ -18,6 +18,7 @@ __all__ = [
     "Fraction",
     "GateSpec",
     "InferenceSpec",
+    "Metric",
     "ModelSpec",
     "Precision",
     "PublishSpec",

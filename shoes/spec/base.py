@@ -8,6 +8,8 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Precision = Literal["auto", "no", "fp16", "bf16"]
 DeviceChoice = Literal["auto", "cpu", "mps", "cuda"]
 Checkpointing = Literal["off", "attention", "full"]
+Metric = Literal["clip_score", "clip_image_similarity", "dino_similarity"]
+"""What a gate can compare."""
 SchedulerName = Literal["dpm-solver", "ddim", "euler", "pndm"]
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
-from shoes.spec.base import Fraction, SchedulerName, Spec
+from shoes.spec.base import Fraction, Metric, SchedulerName, Spec
 
 
 class EvalSpec(Spec):
@@ -61,7 +61,7 @@ def _switch_or_auto(value: object) -> object:
 class GateSpec(Spec):
     """What an adapter must show to become the champion."""
 
-    metric: Literal["clip_score", "clip_image_similarity", "dino_similarity"] = "clip_score"
+    metric: Metric = "clip_score"
     """What is compared with the base and the champion: fidelity to the caption, or likeness to the real photo by CLIP
     or DINOv2."""
     min_difference: float = 0.0

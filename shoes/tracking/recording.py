@@ -3,16 +3,16 @@
 import logging
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import tomli_w
 
 from shoes import environment
-from shoes.reports import DataReport, EvaluationReport, PromotionReport
+from shoes.reports import ArmScores, Comparison, DataReport, EvaluationReport, Interval, PromotionReport
 from shoes.settings import PROJECT_ROOT, Settings, load_settings
-from shoes.spec import Recipe
+from shoes.spec import GateSpec, Recipe
 from shoes.storage import fingerprint, pretty_json, write_text
 from shoes.tracking import inputs
 from shoes.tracking.journal import Journal
@@ -83,25 +83,47 @@ def fail(journal: Journal, error: Exception) -> None:
 def evaluation(journal: Journal, report: EvaluationReport, step: int) -> None:
     """Scores, intervals, the grid and every image's scores."""
     name = f"evaluation/{report.fingerprint}"
-    values: dict[str, float] = {}
-    for arm in report.arms:
-        for metric in ("clip_score", "clip_image_similarity"):
-            if (value := getattr(arm, metric)) is not None:
-                values[f"eval/{metric}/{arm.name}"] = value
-    for comparison in report.comparisons:
-        for metric in ("clip_score", "clip_image_similarity"):
-            interval = getattr(comparison, metric)
-            key = f"eval/{metric}_minus_{comparison.against}"
-            values |= {key: interval.mean, f"{key}_low": interval.low, f"{key}_high": interval.high}
+    values = {key: value for arm in report.arms for key, value in _arm_metrics(arm)}
+    values |= {key: value for comparison in report.comparisons for key, value in _comparison_metrics(comparison)}
+    if report.memorisation is not None:
+        found = report.memorisation
+        values |= {"eval/memorisation_z": found.z, "eval/memorisation_p_tail": found.p_tail}
+        values["eval/memorisation_alarm"] = float(found.fires)
     journal.metrics(name, step, values)
     journal.image(f"{name}/grid", "comparison", step, report.grid)
     journal.artifact(f"{name}/files", report.path, "evaluation")
 
 
-def promotion(journal: Journal, evaluated: EvaluationReport, report: PromotionReport) -> None:
-    """The decision."""
+def _arm_metrics(arm: ArmScores) -> Iterator[tuple[str, float]]:
+    for metric in ("clip_score", "clip_image_similarity", "second_clip_score", "dino_similarity", "held_out_loss"):
+        if (value := getattr(arm, metric)) is not None:
+            yield f"eval/{metric}/{arm.name}", value
+    if arm.cmmd is not None:
+        yield f"eval/cmmd/{arm.name}", arm.cmmd.value
+    if arm.spread is not None:
+        for metric in ("density", "coverage", "vendi"):
+            yield f"eval/{metric}/{arm.name}", getattr(arm.spread, metric)
+
+
+def _comparison_metrics(comparison: Comparison) -> Iterator[tuple[str, float]]:
+    for metric in ("clip_score", "clip_image_similarity", "second_clip_score", "dino_similarity", "held_out_loss"):
+        interval: Interval | None = getattr(comparison, metric)
+        if interval is not None:
+            key = f"eval/{metric}_minus_{comparison.against}"
+            yield from ((key, interval.mean), (f"{key}_low", interval.low), (f"{key}_high", interval.high))
+    if comparison.cmmd is not None:
+        yield f"eval/cmmd_minus_{comparison.against}", comparison.cmmd.value
+        yield f"eval/cmmd_minus_{comparison.against}_error", comparison.cmmd.standard_error
+
+
+def promotion(journal: Journal, job: Job, evaluated: EvaluationReport, gate: GateSpec, report: PromotionReport) -> None:
+    """The decision, and by which thresholds it was taken."""
     values = {"promoted": str(report.promoted).lower(), "promotion_reason": report.reason}
-    journal.tags(f"promotion/{evaluated.fingerprint}/{report.promoted}", values)
+    name = f"promotion/{evaluated.fingerprint}/{report.promoted}"
+    journal.tags(name, values)
+    file = job.folder / "promotion.json"
+    write_text(file, pretty_json({"gate": gate.model_dump(mode="json"), "decision": report.model_dump(mode="json")}))
+    journal.artifact(f"{name}/{fingerprint(gate)}", file, "evaluation")
 
 
 def _commit() -> dict[str, str]:

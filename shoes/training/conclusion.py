@@ -16,7 +16,7 @@ from shoes.tracking.journal import Event, Journal, read_events
 from shoes.training import lora
 from shoes.training.saving import best_candidates
 from shoes.training.session import Session
-from shoes.training.validation import draw_with_session, loss_difference, sample_prompts
+from shoes.training.validation import captions_of, draw_with_session, loss_difference, sample_prompts
 
 log = logging.getLogger(__name__)
 PEAK_MEMORY = "system/peak_memory_bytes"
@@ -53,7 +53,7 @@ def conclude(session: Session, journal: Journal, watch: Watch, ended_early: str 
         end_reason=ended_early or f"all {job.spec.max_train_steps} steps were run",
         chosen_step=chosen,
         losses=tuple(session.losses),
-        loss_difference=loss_difference(job, session, chosen),
+        loss_difference=loss_difference(job, captions_of(session.validation), chosen),
         device=session.decisions.device,
         precision=session.decisions.precision,
         num_trainable_parameters=sum(p.numel() for p in session.parameters.values()),

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 
+from shoes.evaluation.choice import shortlist
 from shoes.publishing.export import export
 from shoes.reports import HeldOutLoss
 from shoes.storage import remove_path
@@ -10,7 +11,7 @@ from shoes.tracking.journal import Journal
 from shoes.training import checkpoint, lora
 from shoes.training.run import Job
 from shoes.training.session import Session
-from shoes.training.validation import validate
+from shoes.training.validation import kept_losses, validate
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,14 @@ def best_candidates(job: Job, losses: Sequence[HeldOutLoss]) -> list[int]:
 
 
 def prune_candidates(job: Job, losses: Sequence[HeldOutLoss]) -> None:
-    """Remove candidates beyond the best `candidates_total_limit`."""
-    kept = set(best_candidates(job, losses)[: job.spec.candidates_total_limit])
+    """Remove candidates beyond the best `candidates_total_limit`.
+
+    The lowest held-out loss stays, then the earliest of those that are as good within their error, since the choice
+    prefers them; then the next lowest.
+    """
+    ranked = best_candidates(job, losses)
+    close = shortlist({step: kept_losses(job, step) for step in ranked}) if ranked else []
+    kept = list(dict.fromkeys([*ranked[:1], *close, *ranked]))[: job.spec.candidates_total_limit]
     for folder in sorted(job.candidates.glob("step-*")):
         if int(folder.name.removeprefix("step-")) not in kept:
             remove_path(folder)

@@ -57,12 +57,20 @@ def validate(session: Session, journal: Journal) -> None:
         journal.image(f"curve/{step}", "val_loss_by_timestep", step, _draw_curve(session))
 
 
-def loss_difference(job: Job, session: Session, step: int) -> Interval:
-    """Held-out loss at `step` minus that of the base, paired by photo, photos of one caption together."""
-    chosen = _held_out_indices(job, session.validation)
-    captions = [session.validation.captions[session.validation.caption_of[index]] for index in chosen]
-    differences = (_kept(job, step) - _kept(job, 0)).mean(1).tolist()
-    return cluster_interval(differences, captions, level=0.95, num_resamples=5000, seed=job.spec.seed)
+def loss_difference(job: Job, captions: Sequence[str], step: int) -> Interval:
+    """Held-out loss at `step` minus that of the base, paired by photo, photos of one caption together.
+
+    Args:
+        captions: of the validation split, in its order.
+    """
+    clusters = [captions[index] for index in held_out_photos(job, len(captions))]
+    differences = (kept_losses(job, step) - kept_losses(job, 0)).mean(1).tolist()
+    return cluster_interval(differences, clusters, level=0.95, num_resamples=5000, seed=job.spec.seed)
+
+
+def captions_of(cache: LatentCache) -> list[str]:
+    """The caption of each photo of an encoded split."""
+    return [cache.captions[row] for row in cache.caption_of]
 
 
 def _losses(session: Session, cache: LatentCache) -> "torch.Tensor":
@@ -71,15 +79,16 @@ def _losses(session: Session, cache: LatentCache) -> "torch.Tensor":
     return held_out_losses(
         session.objective,
         cache,
-        _held_out_indices(session.job, cache),
+        held_out_photos(session.job, len(cache)),
         seed=spec.seed,
         batch_size=max(spec.train_batch_size, spec.eval_batch_size),
     )
 
 
-def _held_out_indices(job: Job, cache: LatentCache) -> list[int]:
-    count = min(job.spec.validation_images, len(cache))
-    return sample_order(derive_seed(job.spec.seed, "held-out photos"), 0, batch=count, num_samples=len(cache))
+def held_out_photos(job: Job, num_photos: int) -> list[int]:
+    """Which photos of a split the held-out loss is measured on: the same at every step."""
+    count = min(job.spec.validation_images, num_photos)
+    return sample_order(derive_seed(job.spec.seed, "held-out photos"), 0, batch=count, num_samples=num_photos)
 
 
 def _metrics(loss: HeldOutLoss, by_timestep: list[float], session: Session) -> dict[str, float]:
@@ -97,8 +106,8 @@ def _keep(job: Job, step: int, losses: Sequence[Sequence[float]]) -> None:
     write_text(_file(job, step), json.dumps(losses))
 
 
-def _kept(job: Job, step: int) -> "np.ndarray":
-    """The N×8 held-out losses of a step that was validated."""
+def kept_losses(job: Job, step: int) -> "np.ndarray":
+    """The N×8 held-out losses of a step that was validated, photos in the order of `held_out_photos`."""
     import numpy as np
 
     return np.array(json.loads(_file(job, step).read_text(encoding="utf-8")))
@@ -111,7 +120,7 @@ def _draw_curve(session: Session) -> Path:
     job, step = session.job, session.step
     timesteps = held_out_timesteps(session.objective.schedule.config.num_train_timesteps)
     picture = _file(job, step).with_suffix(".png")
-    loss_curve(_kept(job, 0), _kept(job, step), timesteps, step).save(picture)
+    loss_curve(kept_losses(job, 0), kept_losses(job, step), timesteps, step).save(picture)
     return picture
 
 

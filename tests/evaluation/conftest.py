@@ -9,7 +9,7 @@ from PIL import Image
 
 from shoes.evaluation.clip import ClipScorer, load_clip
 from shoes.evaluation.drawings import Drawing
-from shoes.evaluation.inputs import Adapter, EvaluationInputs
+from shoes.evaluation.inputs import Adapter, EvaluationInputs, JudgeModel, Judges, Photos
 from shoes.evaluation.pictures import Draw
 from shoes.spec import EvalSpec
 
@@ -37,6 +37,16 @@ def shape(colour: tuple[int, int, int], noise: int) -> Image.Image:
     pixels[24:44, 8:56] = colour
     pixels[40:44, 8:56] = np.random.default_rng(noise).integers(0, 255, (4, 48, 3))
     return Image.fromarray(pixels)
+
+
+def paint(folder: Path, number: int) -> Photo:
+    """A photo of a box; its number decides colour, season and noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name, season = list(COLOURS)[number % 4], SEASONS[number // 4 % 2]
+    path = folder / f"{1000 + number}.png"
+    shape(COLOURS[name], number).save(path)
+    caption = f"A product photo of {name} casual shoes, {season} collection"
+    return Photo(path, caption, {"colour": name, "season": season})
 
 
 def draw_boxes(drawings: Sequence[Drawing]) -> Iterator[Image.Image]:
@@ -72,6 +82,20 @@ def diffusion_path() -> Path:
 
 
 @pytest.fixture(scope="session")
+def dino_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DINOv2 of the smallest size, with random weights."""
+    import torch
+    from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
+
+    folder = tmp_path_factory.mktemp("dino")
+    torch.manual_seed(0)
+    config = Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=56)
+    Dinov2Model(config).save_pretrained(folder)
+    BitImageProcessorPil(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def clip(clip_path: Path) -> ClipScorer:
     return load_clip(clip_path, "cpu")
 
@@ -79,29 +103,28 @@ def clip(clip_path: Path) -> ClipScorer:
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Photo]:
     """Sixteen photos of boxes, two of each of eight captions."""
-    folder = tmp_path / "test" / "images"
-    folder.mkdir(parents=True)
-    found = []
-    for number in range(16):
-        name, season = list(COLOURS)[number % 4], SEASONS[number // 4 % 2]
-        path = folder / f"{1000 + number}.png"
-        shape(COLOURS[name], number).save(path)
-        found.append(Photo(path, f"A product photo of {name} casual shoes, {season} collection"))
-    return found
+    return [paint(tmp_path / "test" / "images", number) for number in range(16)]
 
 
 @pytest.fixture
-def make_inputs(tmp_path: Path, photos: list[Photo], clip_path: Path) -> Callable[..., EvaluationInputs]:
+def training_photos(tmp_path: Path) -> list[Photo]:
+    """Twelve more photos of boxes."""
+    return [paint(tmp_path / "train" / "images", number) for number in range(100, 112)]
+
+
+@pytest.fixture
+def make_inputs(
+    tmp_path: Path, photos: list[Photo], training_photos: list[Photo], clip_path: Path
+) -> Callable[..., EvaluationInputs]:
     def make(**changes: Any) -> EvaluationInputs:
-        spec = EvalSpec(images_per_caption=1, num_resamples=200, **changes.pop("spec", {}))
+        spec = EvalSpec(**{"images_per_caption": 1, "num_resamples": 200, **changes.pop("spec", {})})
         values: dict[str, Any] = {
             "spec": spec,
-            "records": photos,
-            "data_fingerprint": "data",
+            "test": Photos(photos, "test photos"),
+            "training": Photos(training_photos, "training photos"),
             "model_fingerprint": "model",
             "adapter": Adapter(tmp_path / "adapter", "adapter-hash"),
-            "clip_path": clip_path,
-            "clip_fingerprint": "clip",
+            "judges": Judges(JudgeModel("tiny clip", clip_path, "clip")),
             "resolution": 64,
             "device": "cpu",
             "dtype": "float32",

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 from shoes.errors import ModelError
 from shoes.evaluation.clip import ClipScorer, load_clip
 
+ROOT = Path(__file__).resolve().parents[2]
 CAPTIONS = ["red shoes", "a professional product photo of black casual shoes, fall collection, men"]
 
 
@@ -31,6 +32,31 @@ def test_cosines_are_those_of_the_whole_model_of_transformers(
     assert cosines.dtype == np.float32
     np.testing.assert_allclose(cosines, reference, atol=1e-4)
     assert np.abs(reference[:, 0] - reference[:, 1]).max() > 1e-2, "the two captions must be told apart"
+
+
+def test_a_hundred_photos_and_captions_score_as_a_plain_reference_says(clip: ClipScorer, clip_path: Path) -> None:
+    """The demo's photos with captions of all lengths, image by image, without any of our code: 100 × max(cos, 0)."""
+    from shoes.dataset import load_split
+    from shoes.evaluation.statistics import clip_score
+
+    records = load_split(ROOT / "data/demo/casual_shoes/train", decode=False)[:100]
+    captions = [f"{record.caption} {'on the street ' * (number % 40)}" for number, record in enumerate(records)]
+    model = CLIPModel.from_pretrained(clip_path, local_files_only=True).eval()
+    tokenizer, processor = AutoTokenizer.from_pretrained(clip_path), CLIPImageProcessorPil.from_pretrained(clip_path)
+    places = model.config.text_config.max_position_embeddings
+    reference, lengths = [], []
+    with torch.inference_mode():
+        for record, caption in zip(records, captions, strict=True):
+            tokens = tokenizer(caption, truncation=True, max_length=places, return_tensors="pt")
+            lengths.append(len(tokenizer(caption)["input_ids"]))
+            pixels = processor(images=Image.open(record.image).convert("RGB"), return_tensors="pt")
+            image, text = model(**tokens, **pixels).image_embeds[0], model(**tokens, **pixels).text_embeds[0]
+            reference.append(float(torch.nn.functional.cosine_similarity(image, text, dim=0)))
+    assert max(lengths) > places > min(lengths)
+    images = clip.embed_images((Image.open(record.image).convert("RGB") for record in records), batch_size=7)
+    cosines = (images * clip.embed_captions(captions, batch_size=9)).sum(1)
+    np.testing.assert_allclose(cosines, reference, atol=1e-4)
+    assert clip_score(cosines) == pytest.approx(100 * np.maximum(reference, 0).mean(), abs=1e-2)
 
 
 def test_vectors_have_length_one(clip: ClipScorer, pictures: list[Image.Image]) -> None:

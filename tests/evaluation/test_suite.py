@@ -11,12 +11,13 @@ from PIL import Image
 
 from shoes import storage
 from shoes.errors import EvaluationError
-from shoes.evaluation.inputs import Adapter, Arm, EvaluationInputs
+from shoes.evaluation.arms import Tools
+from shoes.evaluation.inputs import Adapter, Arm, EvaluationInputs, JudgeModel, Judges, Photos
 from shoes.evaluation.pictures import Draw
 from shoes.evaluation.scores import shuffle_captions
 from shoes.evaluation.suite import evaluate
 from shoes.reports import EvaluationReport
-from shoes.spec import EvalSpec
+from shoes.spec import EvalSpec, GateSpec
 
 MakeInputs = Callable[..., EvaluationInputs]
 
@@ -39,36 +40,42 @@ def arms(boxes: Draw, grey_boxes: Draw) -> Arms:
 
 def test_an_adapter_that_draws_what_is_asked_for_is_better(make_inputs: MakeInputs, arms: Arms) -> None:
     inputs = make_inputs()
-    report = evaluate(inputs, arms)
-    assert [arm.name for arm in report.arms] == ["base", "adapter", "real", "shuffled"]
-    assert [arm.num_images for arm in report.arms] == [16] * 4
+    report = evaluate(inputs, Tools(arms))
+    assert [arm.name for arm in report.arms] == ["base", "adapter", "real", "shuffled", "train"]
+    assert [arm.num_images for arm in report.arms] == [16, 16, 16, 16, 12]
     (comparison,) = report.comparisons
     assert comparison.against == "base"
     assert comparison.is_better
     assert not comparison.identical
     assert comparison.clip_image_similarity.low > 0
     assert (comparison.clip_score.num_clusters, comparison.clip_score.num_values) == (8, 16)
-    base, adapter, real, shuffled = report.arms
+    base, adapter, real, shuffled, train = report.arms
     assert comparison.clip_score.mean == pytest.approx(adapter.clip_score_interval.mean - base.clip_score_interval.mean)
     assert real.clip_score_interval.mean > shuffled.clip_score_interval.mean
     assert real.clip_image_similarity is None
     assert adapter.clip_image_similarity is not None
+    assert adapter.cmmd.value < base.cmmd.value
+    assert comparison.cmmd.value + 2 * comparison.cmmd.standard_error < 0, "nearer to the photos than the grey boxes"
+    assert abs(train.cmmd.value) < base.cmmd.value
+    assert train.clip_score is None
 
 
 def test_what_is_on_disk_is_whole_and_agrees_with_the_report(make_inputs: MakeInputs, arms: Arms) -> None:
-    report = evaluate(make_inputs(), arms)
+    report = evaluate(make_inputs(), Tools(arms))
     assert storage.is_whole(report.path)
     assert report.path.name == report.fingerprint
     assert sorted(p.name for p in report.path.iterdir()) == [
         "evaluation.json",
+        "gallery",
         "grid.png",
         "manifest.json",
+        "pairs",
         "scores.jsonl",
     ]
     rows = [json.loads(line) for line in report.scores.read_text().splitlines()]
     assert len(rows) == 64
     by_arm = {arm.name: [100 * r["cosine"] for r in rows if r["arm"] == arm.name] for arm in report.arms}
-    for arm in report.arms:
+    for arm in report.arms[:4]:
         assert np.mean(by_arm[arm.name]) == pytest.approx(arm.clip_score_interval.mean)
         assert np.mean(np.maximum(by_arm[arm.name], 0)) == pytest.approx(arm.clip_score)
     assert all(r["caption"] != r["scored_caption"] for r in rows if r["arm"] == "shuffled")
@@ -79,49 +86,49 @@ def test_what_is_on_disk_is_whole_and_agrees_with_the_report(make_inputs: MakeIn
 def test_the_second_time_nothing_is_drawn_nor_scored(
     make_inputs: MakeInputs, arms: Arms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = evaluate(make_inputs(), arms)
-    monkeypatch.setattr("shoes.evaluation.suite.load_clip", pytest.fail)
-    assert evaluate(make_inputs(), arms) == first
+    first = evaluate(make_inputs(), Tools(arms))
+    monkeypatch.setattr("shoes.evaluation.features.load_clip", pytest.fail)
+    assert evaluate(make_inputs(), Tools(arms)) == first
     assert arms.asked == ["base", "adapter"]
 
 
 def test_a_damaged_result_is_made_again_from_the_same_pictures(make_inputs: MakeInputs, arms: Arms) -> None:
-    first = evaluate(make_inputs(), arms)
+    first = evaluate(make_inputs(), Tools(arms))
     scores = first.scores.read_bytes()
     first.scores.write_bytes(b"")
-    second = evaluate(make_inputs(), arms)
+    second = evaluate(make_inputs(), Tools(arms))
     assert second.scores.read_bytes() == scores
     assert second.model_copy(update={"seconds": first.seconds}) == first
     assert arms.asked == ["base", "adapter"]
 
 
 def test_a_report_of_another_version_is_made_again(make_inputs: MakeInputs, arms: Arms) -> None:
-    first = evaluate(make_inputs(), arms)
+    first = evaluate(make_inputs(), Tools(arms))
     with storage.new_folder(first.path) as folder:
         (folder / "evaluation.json").write_text('{"of": "old"}')
-    assert evaluate(make_inputs(), arms).comparisons == first.comparisons
+    assert evaluate(make_inputs(), Tools(arms)).comparisons == first.comparisons
 
 
 def test_a_moved_result_says_where_it_is_now(make_inputs: MakeInputs, arms: Arms, tmp_path: Path) -> None:
-    evaluate(make_inputs(), arms)
+    evaluate(make_inputs(), Tools(arms))
     (tmp_path / "evaluations").rename(tmp_path / "elsewhere")
-    report = evaluate(make_inputs(out_dir=tmp_path / "elsewhere"), arms)
+    report = evaluate(make_inputs(out_dir=tmp_path / "elsewhere"), Tools(arms))
     assert report.grid.is_file()
     assert report.scores.parent == report.path == tmp_path / "elsewhere" / report.fingerprint
 
 
 def test_base_and_champion_cost_nothing_the_next_night(make_inputs: MakeInputs, arms: Arms) -> None:
     yesterday = Adapter(Path("yesterday"), "hash of yesterday")
-    evaluate(make_inputs(adapter=yesterday), arms)
+    evaluate(make_inputs(adapter=yesterday), Tools(arms))
     arms.asked.clear()
-    report = evaluate(make_inputs(champion=yesterday), arms)
+    report = evaluate(make_inputs(champion=yesterday), Tools(arms))
     assert arms.asked == ["adapter"]
     assert [c.against for c in report.comparisons] == ["base", "champion"]
-    assert [arm.name for arm in report.arms] == ["base", "adapter", "champion", "real", "shuffled"]
+    assert [arm.name for arm in report.arms] == ["base", "adapter", "champion", "real", "shuffled", "train"]
 
 
 def test_two_arms_with_the_same_pictures_do_not_differ(make_inputs: MakeInputs, arms: Arms) -> None:
-    report = evaluate(make_inputs(champion=Adapter(Path("c"), "champion-hash")), arms)
+    report = evaluate(make_inputs(champion=Adapter(Path("c"), "champion-hash")), Tools(arms))
     base, champion = report.comparisons
     assert champion.identical
     assert not champion.is_better
@@ -137,13 +144,17 @@ def test_one_different_picture_is_a_difference(make_inputs: MakeInputs, arms: Ar
             yield image
 
     arms.draws["champion"] = nearly
-    report = evaluate(make_inputs(champion=Adapter(Path("c"), "champion-hash")), arms)
+    report = evaluate(make_inputs(champion=Adapter(Path("c"), "champion-hash")), Tools(arms))
     assert [comparison.identical for comparison in report.comparisons] == [False, False]
 
 
 def test_all_that_decides_the_result_is_in_its_fingerprint(make_inputs: MakeInputs) -> None:
     other = Adapter(Path("other"), "other")
-    changes = [{}, {"data_fingerprint": "x"}, {"model_fingerprint": "x"}, {"clip_fingerprint": "x"}]
+    changes = [{}, {"test": Photos([], "x")}, {"training": Photos([], "x")}, {"model_fingerprint": "x"}]
+    clip, other_clip = (JudgeModel("clip", Path("clip"), name) for name in ("clip", "other"))
+    changes += [{"judges": Judges(other_clip)}, {"judges": Judges(clip, dino=clip)}, {"left_out": ("DINOv2",)}]
+    changes += [{"judges": Judges(JudgeModel("clip", Path("clip"), "clip", "a stand-in"))}]
+    changes += [{"gate": GateSpec(max_memorisation_z=4)}]
     changes += [{"adapter": other}, {"champion": other}, {"resolution": 128}, {"device": "mps"}]
     changes += [{"dtype": "bfloat16"}, {"spec": {"seed": 5}}, {"spec": {"confidence_level": 0.9}}]
     names = [make_inputs(**change).fingerprint for change in changes]
@@ -154,7 +165,7 @@ def test_all_that_decides_the_result_is_in_its_fingerprint(make_inputs: MakeInpu
 
 def test_progress_counts_over_all_arms(make_inputs: MakeInputs, arms: Arms) -> None:
     told: list[tuple[int, int, str]] = []
-    evaluate(make_inputs(), arms, lambda done, total, note="": told.append((done, total, note)))
+    evaluate(make_inputs(), Tools(arms), lambda done, total, note="": told.append((done, total, note)))
     assert told == [(n, 32, "base" if n <= 16 else "adapter") for n in range(1, 33)]
 
 
@@ -168,7 +179,7 @@ def test_black_and_missing_pictures_stop_the_verdict_together(
 ) -> None:
     arms = Arms(base=partial(blacken, boxes), adapter=lambda drawings: boxes(drawings[:-2]))
     with pytest.raises(EvaluationError) as caught:
-        evaluate(make_inputs(), arms)
+        evaluate(make_inputs(), Tools(arms))
     assert [problem.where for problem in caught.value.problems] == ["base", "adapter"]
     assert "1 of 16 pictures are blank: 0005.png" in str(caught.value)
     assert "2 of 16 pictures are missing or damaged: 0014.png, 0015.png" in str(caught.value)
@@ -185,12 +196,12 @@ def test_photos_under_wrong_captions_stop_the_verdict(
     back = {given: own for own, given in wrong.items()}
     monkeypatch.setattr("shoes.evaluation.scores.shuffle_captions", lambda captions, seed: back)
     with pytest.raises(EvaluationError, match="photos match their own captions"):
-        evaluate(make_inputs(records=mixed), arms)
+        evaluate(make_inputs(test=Photos(mixed, "mixed")), Tools(arms))
 
 
 def test_one_caption_stops_before_anything_is_drawn(make_inputs: MakeInputs, arms: Arms, photos) -> None:
     with pytest.raises(EvaluationError, match="fewer than two different captions"):
-        evaluate(make_inputs(records=[photos[0], photos[8]]), arms)
+        evaluate(make_inputs(test=Photos([photos[0], photos[8]], "two")), Tools(arms))
     assert arms.asked == []
 
 
@@ -225,12 +236,13 @@ def test_the_real_base_model_draws_and_is_scored(make_inputs: MakeInputs, diffus
             batch_size=2,
         )
 
-    report = evaluate(inputs, draw_arm)
+    report = evaluate(inputs, Tools(draw_arm))
     (comparison,) = report.comparisons
     assert comparison.identical
     assert not comparison.is_better
     kept = EvaluationReport.model_validate_json((report.path / "evaluation.json").read_bytes())
-    assert kept == report
+    assert kept.comparisons == report.comparisons
+    assert kept.grid == Path("grid.png"), "paths on disk are relative, so that a folder may be moved"
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -8,7 +8,7 @@ from shoes.errors import DataError, ProblemsError
 from shoes.language import gettext as _
 from shoes.language import ngettext, number
 from shoes.model.files import check
-from shoes.model.wanted import wanted_models
+from shoes.model.wanted import all_models
 from shoes.reports import ModelCheck
 
 
@@ -61,8 +61,8 @@ def _counts_in_manifest(folder: Path) -> str:
 
 
 def model_files(situation: Situation) -> Finding:
-    """The base model and the CLIP that scores it: every file's SHA-256."""
-    wanted = wanted_models(situation.recipe)
+    """The base model and its judges: every file's SHA-256."""
+    wanted = all_models(situation.recipe)
     away = [model.name for model in wanted if not is_here(model, situation.settings)]
     if situation.moment == "in the flow":
         state = _("not here yet: {names}").format(names=", ".join(away)) if away else _("here")
@@ -79,7 +79,7 @@ def model_files(situation: Situation) -> Finding:
 
 
 def _missing_folders(situation: Situation) -> list[str]:
-    folders = [local_folder(model, situation.settings) for model in wanted_models(situation.recipe)]
+    folders = [local_folder(model, situation.settings) for model in all_models(situation.recipe)]
     return [str(folder) for folder in folders if folder is not None and not folder.is_dir()]
 
 

@@ -3,7 +3,7 @@
 from shoes.environment.check import Finding, Situation
 from shoes.environment.disk import existing_folder, free_bytes, is_writable
 from shoes.environment.disk_need import (
-    CLIP_BYTES,
+    JUDGE_BYTES,
     SD15_BYTES,
     Geometry,
     Part,
@@ -17,8 +17,7 @@ from shoes.environment.models import is_here, local_folder
 from shoes.errors import DataError, ModelError
 from shoes.language import gettext as _
 from shoes.language import number
-from shoes.model.files import Wanted
-from shoes.model.wanted import wanted_models
+from shoes.model.wanted import Wanted, all_models, further_judges, wanted_models
 
 GIGABYTE = 1024**3
 
@@ -85,9 +84,10 @@ def _photos(situation: Situation) -> Photos:
 
 
 def _download_bytes(situation: Situation) -> int:
-    sizes = (SD15_BYTES[situation.recipe.model.variant], CLIP_BYTES)
-    models = wanted_models(situation.recipe)
-    return sum(size for model, size in zip(models, sizes, strict=True) if not _is_here(model, situation))
+    models = all_models(situation.recipe)
+    sizes = {"base": SD15_BYTES[situation.recipe.model.variant], **JUDGE_BYTES}
+    roles = ("base", "clip", *further_judges(situation.recipe))
+    return sum(sizes[role] for role, model in zip(roles, models, strict=True) if not _is_here(model, situation))
 
 
 def _is_here(model: Wanted, situation: Situation) -> bool:

@@ -1,0 +1,192 @@
+"""The choice of a checkpoint: the shortlisted candidates draw the validation captions, and one is taken."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from shoes import storage
+from shoes.evaluation.arms import Tools, draw_arms
+from shoes.evaluation.choice import Pictured, choose, reason, shortlist
+from shoes.evaluation.distances import Estimate, cmmd, cmmd_difference
+from shoes.evaluation.drawings import Drawing, plan_drawings
+from shoes.evaluation.features import Looker
+from shoes.evaluation.inputs import Adapter, Arm, Canvas, JudgeModel, Photos
+from shoes.evaluation.statistics import Floats, clip_score, points
+from shoes.evaluation.table import interval
+from shoes.progress import Progress
+from shoes.reports import CheckpointChoice, CheckpointScores, HeldOutLoss
+from shoes.spec import EvalSpec
+
+log = logging.getLogger(__name__)
+_FORMAT = 1  # raise it when a change of this module changes choices
+
+
+@dataclass(frozen=True)
+class ChoiceInputs:
+    """All that a choice depends on. Only places, `device` and `batch_size` stay out of its fingerprint."""
+
+    spec: EvalSpec
+    validation: Photos
+    candidates: Mapping[int, Adapter]
+    """Exported adapters by their step."""
+    losses: Sequence[HeldOutLoss]
+    """Of all validations, the base's (step 0) among them."""
+    photo_losses: Mapping[int, Floats]
+    """Held-out losses of each candidate, [photos × timesteps]; the same photos and noise for all."""
+    loss_captions: Sequence[str]
+    """Of those photos."""
+    canvas: Canvas
+    clip: JudgeModel
+    device: str
+    batch_size: int
+    out_dir: Path
+    """Choices are kept in files below it, named by their fingerprints."""
+
+    @property
+    def drawn(self) -> EvalSpec:
+        """What each shortlisted checkpoint draws: one picture for each of some validation photos."""
+        changes = {"num_images": self.spec.choice_images, "images_per_caption": 1, "half_width": None}
+        return self.spec.model_copy(update=changes)
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the choice."""
+        adapters = {step: adapter.sha256 for step, adapter in self.candidates.items()}
+        judged = (self.clip.fingerprint, self.validation.fingerprint, self.drawn, self.canvas.settings)
+        losses = [loss.model_dump(mode="json") for loss in self.losses]
+        return storage.fingerprint("choice", _FORMAT, self.canvas.model_fingerprint, adapters, losses, judged)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The shortlisted checkpoints' pictures as CLIP sees them."""
+
+    cosines: Mapping[int, Floats]
+    """With their captions, in the order of the drawings."""
+    pictures: Mapping[int, Floats]
+    photos: Floats
+    captions: Sequence[str]
+    """Of the drawings."""
+    photo_captions: Sequence[str]
+
+
+def choose_checkpoint(inputs: ChoiceInputs, tools: Tools, on_progress: Progress) -> CheckpointChoice:
+    """The checkpoint to be exported, and why; kept, and returned from then on.
+
+    Pictures are drawn only when more than one checkpoint is shortlisted.
+
+    Raises:
+        EvaluationError: pictures are missing, damaged or blank.
+        ModelError: CLIP can't be loaded.
+    """
+    started = time.monotonic()
+    file = inputs.out_dir.absolute() / f"{inputs.fingerprint}.json"
+    kept = _read(file)
+    if kept is not None:
+        return kept
+    steps = shortlist({step: inputs.photo_losses[step] for step in inputs.candidates})
+    drawn = _draw(inputs, steps, tools, on_progress) if len(steps) > 1 else None
+    pictured = _picture(inputs, drawn) if drawn is not None else {steps[0]: Pictured(None, None)}
+    step = choose(pictured)
+    why = reason(step, steps, pictured, inputs.losses)
+    log.info("the checkpoint of step %d is exported: %s", step, why)
+    choice = CheckpointChoice(
+        fingerprint=inputs.fingerprint,
+        step=step,
+        reason=why,
+        checkpoints=tuple(_scores(loss, inputs, steps, pictured, drawn) for loss in inputs.losses),
+        judge=inputs.clip.name if drawn is not None else "",
+        num_images=len(drawn.captions) if drawn is not None else 0,
+        seconds=time.monotonic() - started,
+    )
+    storage.write_text(file, storage.pretty_json(choice))
+    return choice
+
+
+def _read(file: Path) -> CheckpointChoice | None:
+    try:
+        return CheckpointChoice.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValidationError, json.JSONDecodeError) as error:
+        log.warning("%s is not a choice of this version and is made again: %s", file, error)
+        return None
+
+
+def _draw(inputs: ChoiceInputs, steps: Sequence[int], tools: Tools, on_progress: Progress) -> _Drawn:
+    records = inputs.validation.records
+    drawings: tuple[Drawing, ...] = plan_drawings(records, inputs.drawn)
+    arms = {step: Arm(f"step-{step:06d}", inputs.candidates[step]) for step in steps}
+    pictures, notes = draw_arms(inputs.canvas, list(arms.values()), drawings, tools, on_progress)
+    for note in notes:
+        log.info("%s", note)
+    looker = Looker(inputs.clip, inputs.canvas.cache_dir, inputs.device, inputs.batch_size)
+    seen = {step: looker.at_pictures(pictures[arm.name]) for step, arm in arms.items()}
+    photos = looker.at_photos(inputs.validation)
+    captions = [drawing.prompt for drawing in drawings]
+    texts = looker.read(sorted(set(captions)))
+    read = np.stack([texts[caption] for caption in captions])
+    cosines = {step: (units * read).sum(1) for step, units in seen.items()}
+    return _Drawn(cosines, seen, photos, captions, [record.caption for record in records])
+
+
+def _picture(inputs: ChoiceInputs, drawn: _Drawn) -> dict[int, Pictured]:
+    """Each shortlisted checkpoint against the best of them in fidelity, and in distance."""
+    highest = max(drawn.cosines, key=lambda step: (drawn.cosines[step].mean(), -step))
+    distances = {step: _distance(step, drawn).value for step in drawn.pictures}
+    nearest = min(distances, key=lambda step: (distances[step], step))
+    found = {}
+    for step in drawn.cosines:
+        change = points(drawn.cosines[step]) - points(drawn.cosines[highest])
+        found[step] = Pictured(
+            interval(change, drawn.captions, inputs.spec) if step != highest else None,
+            _further(step, nearest, drawn) if step != nearest else None,
+        )
+    return found
+
+
+def _distance(step: int, drawn: _Drawn) -> Estimate:
+    return cmmd(drawn.pictures[step], drawn.photos, drawn.captions, real_clusters=drawn.photo_captions)
+
+
+def _further(step: int, nearest: int, drawn: _Drawn) -> Estimate:
+    return cmmd_difference(
+        drawn.pictures[step],
+        drawn.pictures[nearest],
+        drawn.photos,
+        drawn.captions,
+        real_clusters=drawn.photo_captions,
+    )
+
+
+def _scores(
+    loss: HeldOutLoss,
+    inputs: ChoiceInputs,
+    steps: Sequence[int],
+    pictured: Mapping[int, Pictured],
+    drawn: _Drawn | None,
+) -> CheckpointScores:
+    """One row of the table."""
+    best = min(steps, key=lambda step: (inputs.photo_losses[step].mean(), step))
+    change = None
+    if loss.step in inputs.candidates and loss.step != best:
+        values = (inputs.photo_losses[loss.step] - inputs.photo_losses[best]).mean(1)
+        change = interval(values, inputs.loss_captions, inputs.spec)
+    was_drawn = drawn is not None and loss.step in drawn.cosines
+    distance = _distance(loss.step, drawn) if drawn is not None and was_drawn else None
+    return CheckpointScores(
+        step=loss.step,
+        loss=loss.mean,
+        loss_minus_best=change,
+        is_shortlisted=loss.step in steps,
+        clip_score=clip_score(drawn.cosines[loss.step]) if drawn is not None and was_drawn else None,
+        clip_minus_best=pictured[loss.step].clip_minus_best if was_drawn else None,
+        cmmd=distance.value if distance is not None else None,
+        cmmd_error=distance.standard_error if distance is not None else None,
+    )

@@ -1,0 +1,66 @@
+"""Does the adapter repeat training photos? Its pictures against held-out photos, by their nearest training photo."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shoes.evaluation.drawings import Drawing, Record
+from shoes.evaluation.features import Features
+from shoes.evaluation.memorisation import Alarm, alarm, is_enough, nearest
+from shoes.evaluation.statistics import Floats
+from shoes.reports import ClosePair, Memorisation
+from shoes.spec import GateSpec
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """For each picture the training photo that is nearest to it."""
+
+    indices: NDArray[np.intp]
+    cosines: Floats
+    training: Sequence[Record]
+
+    def photo(self, picture: int) -> Path:
+        """Its file."""
+        return self.training[int(self.indices[picture])].image
+
+
+def find_nearest(pictures: Floats, seen: Features, training: Sequence[Record]) -> Nearest:
+    """The nearest training photo of each picture."""
+    assert seen.training is not None, "the judge of pictures looks at the training photos"
+    indices, cosines = nearest(pictures, seen.training)
+    return Nearest(indices, cosines, training)
+
+
+def sound_alarm(
+    drawn: Nearest, drawings: Sequence[Drawing], records: Sequence[Record], seen: Features, gate: GateSpec
+) -> Alarm:
+    """The alarm on an adapter's pictures, with all test photos as what is to be expected."""
+    held_out = find_nearest(seen.photos, seen, drawn.training)
+    return alarm(
+        drawn.cosines,
+        held_out.cosines,
+        drawn_clusters=[drawing.prompt for drawing in drawings],
+        held_out_clusters=[record.caption for record in records],
+        max_z=gate.max_memorisation_z,
+        min_p=gate.min_memorisation_p,
+    )
+
+
+def tell(found: Alarm, judge: str, pairs: tuple[ClosePair, ...]) -> Memorisation:
+    """The alarm as a report has it."""
+    return Memorisation(
+        fires=found.fires,
+        reason=found.reason,
+        judge=judge,
+        z=found.z,
+        p_tail=found.p_tail,
+        share_close=found.share_close,
+        num_drawn=found.num_drawn,
+        num_held_out=found.num_held_out,
+        is_enough=is_enough(found.num_drawn),
+        pairs=pairs,
+    )
