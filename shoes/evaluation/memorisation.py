@@ -19,6 +19,8 @@ CLOSE_SHARE = 0.05
 _ROWS_AT_ONCE = 512
 _LEAST_CHANCE = 1e-300
 """Keeps z finite: 37."""
+_CLUMP_CHANCE = 0.001
+"""A clump counts as one only as far as it is no accident: scattered copies that meet in a frequent caption are many."""
 
 
 def nearest(images: ArrayLike, training: ArrayLike) -> tuple[NDArray[np.intp], Floats]:
@@ -169,7 +171,7 @@ def _design_effect(is_close: NDArray[np.bool_], clusters: NDArray[np.intp]) -> f
         return 1.0
     counts, values = sizes.astype(np.float64), is_close.astype(np.float64)
     sums = np.bincount(index, weights=values).astype(np.float64)
-    correlation = intraclass_correlation(values, sums, counts)
+    correlation = intraclass_correlation(values, sums, counts, chance=_CLUMP_CHANCE)
     return 1 + correlation * (float((counts**2).sum() / counts.sum()) - 1)
 
 

@@ -104,25 +104,31 @@ def variance_moments(counts: ArrayLike, correlation: float) -> tuple[float, floa
     return float(seen / total), float(seen**2 / squares)
 
 
-def intraclass_correlation(values: Floats, sums: Floats, counts: Floats) -> float:
+def intraclass_correlation(values: Floats, sums: Floats, counts: Floats, chance: float | None = None) -> float:
     """Correlation of two values of one cluster, by the analysis of variance, from 0 to 1 (Donner 1986).
 
-    It is 0 where nothing can be known of it: all values are equal, or no cluster has two.
+    It is 0 where nothing can be known of it: all values are equal, or no cluster has two. With a `chance` it is the
+    bound that the estimate's F leaves below the true one but for this chance: 0 unless the clusters surely differ.
 
     Args:
         values: [values].
         sums: [clusters], total of the values of each.
         counts: [clusters], number of the values of each, at least 1; at least two clusters.
+        chance: that the bound is above the true correlation; without it, the estimate itself.
     """
+    from scipy.stats import f
+
     num_values, num_clusters = counts.sum(), len(counts)
     mean = sums.sum() / num_values
     scatter = float(((values - mean) ** 2).sum())
     if scatter == 0 or num_values == num_clusters:
         return 0.0
     between = (counts * (sums / counts - mean) ** 2).sum()
-    within = max(0.0, scatter - between) / (num_values - num_clusters)
-    usual_count = (num_values - (counts**2).sum() / num_values) / (num_clusters - 1)
-    common = max(0.0, between / (num_clusters - 1) - within) / usual_count
+    free_between, free_within = num_clusters - 1, num_values - num_clusters
+    least_ratio = 1.0 if chance is None else f.isf(chance, free_between, free_within)
+    within = max(0.0, scatter - between) / free_within
+    usual_count = (num_values - (counts**2).sum() / num_values) / free_between
+    common = max(0.0, between / free_between / least_ratio - within) / usual_count
     return float(common / (common + within))
 
 

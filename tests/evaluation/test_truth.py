@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import evaluation_truth as truth
-from shoes.evaluation.sample_size import WITHIN
+from shoes.evaluation.sample_size import WITHIN, plan
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ def test_cmmd_of_one_distribution_is_zero() -> None:
 
 
 def test_captions_of_the_photos_make_cmmd_and_its_error_right() -> None:
-    null = truth.error_figures(truth.WORLDS["same captions, truth 0"], trials=100)
+    null = truth.error_figures(truth.WORLDS["same captions, truth 0"], trials=60)
     assert abs(null["mean"]) < 2.5 * null["error_of_mean"]
     assert null["photos_given_mean"] < -10 * null["photos_given_error_of_mean"]
     for name in ("same captions far apart, shifted", "other captions far apart, shifted"):
-        found = truth.error_figures(truth.WORLDS[name], trials=100)
+        found = truth.error_figures(truth.WORLDS[name], trials=60)
         assert 0.85 < found["ratio"] < 1.25
         assert 0.85 < found["difference_ratio"] < 1.25
 
@@ -56,5 +56,14 @@ def test_pictures_of_one_caption_would_raise_it_if_they_counted_as_strangers() -
 
 
 def test_re_encoded_photos_of_the_demo_fire_it(clip_path) -> None:
-    assert truth.demo_figures(20, planted=0.05)["fires"] == 1
-    assert truth.demo_figures(20)["fires"] == 0
+    silent, planted = truth.demo_figures(20).values()
+    assert silent["fires"] == 0
+    assert planted["fires"] == 1
+
+
+def test_an_improvement_of_a_point_is_found_with_the_planned_sample() -> None:
+    size = plan(truth.caption_names([1] * 427), 0.65)
+    sizes = truth.chosen_sizes([1] * 427, size)
+    found = truth.interval_figures(sizes, size.images_per_caption, truth=1.0, trials=200, num_resamples=1000)
+    assert found["above_0"] >= 0.8
+    assert found["half_width"] == pytest.approx(size.half_width, rel=0.05)
