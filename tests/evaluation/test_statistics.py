@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from shoes.evaluation.statistics import clip_score, cluster_interval, expanded_level, points
+from shoes.evaluation.statistics import (
+    clip_score,
+    cluster_interval,
+    expanded_level,
+    intraclass_correlation,
+    points,
+    variance_moments,
+)
 
 
 def interval(values, clusters, *, level=0.95, num_resamples=500, seed=7):
@@ -52,6 +59,34 @@ def test_the_level_asked_for_rises_with_fewer_clusters() -> None:
     assert expanded_level(0.95, np.full(10, 3)) == pytest.approx(0.98290, abs=1e-4)
     assert expanded_level(0.95, np.full(10_000, 3)) == pytest.approx(0.95, abs=1e-4)
     assert expanded_level(0.95, [30, *[1] * 9]) > expanded_level(0.95, np.full(10, 3))
+
+
+def test_what_residuals_know_of_the_variance() -> None:
+    """Against 200,000 draws of normal sums of clusters of unequal sizes."""
+    counts, correlation = np.array([13.0, 7, 4, 2, 2, 1, 1, 1]), 0.3
+    rng = np.random.default_rng(9)
+    deviations = np.sqrt(correlation * counts**2 + (1 - correlation) * counts)
+    sums = deviations * rng.normal(size=(200_000, len(counts)))
+    squares = ((sums - sums.sum(axis=1, keepdims=True) * counts / counts.sum()) ** 2).sum(axis=1)
+    seen, freedom = variance_moments(counts, correlation)
+    assert seen == pytest.approx(squares.mean() / sums.sum(axis=1).var(), rel=0.02)
+    assert freedom == pytest.approx(2 * squares.mean() ** 2 / squares.var(), rel=0.02)
+
+
+def test_equal_clusters_lose_one_degree_of_freedom() -> None:
+    assert variance_moments(np.full(10, 3), 0.3) == pytest.approx((0.9, 9))
+
+
+def test_the_correlation_of_two_values_of_a_caption() -> None:
+    rng = np.random.default_rng(8)
+    sizes = rng.integers(1, 6, 3000)
+    clusters = np.repeat(np.arange(3000), sizes)
+    noise = rng.normal(size=len(clusters))
+    for share in (0.0, 0.3, 1.0):
+        values = np.sqrt(share) * rng.normal(size=3000)[clusters] + np.sqrt(1 - share) * noise
+        found = intraclass_correlation(values, np.bincount(clusters, weights=values), sizes.astype(float))
+        assert found == pytest.approx(share, abs=0.03)
+    assert intraclass_correlation(np.ones(4), np.array([3.0, 1.0]), np.array([3.0, 1.0])) == 0
 
 
 def test_two_captions_still_have_an_interval() -> None:
