@@ -13,6 +13,7 @@ from shoes.tracking.mirror import connect, failures, is_away
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
 
 log = logging.getLogger(__name__)
 ALIAS = "champion"
@@ -86,6 +87,8 @@ class Registry:
                 artifacts={"adapter": str(candidate.adapter_dir)},
                 model_config=candidate.config,
                 pip_requirements=list(REQUIREMENTS),
+                signature=_signature(candidate.config),
+                input_example=(["a red canvas shoe"], {"seed": 7}),
             )
         with suppress(mlflow.exceptions.MlflowException):  # it is there already
             client.create_registered_model(self._name)
@@ -116,6 +119,22 @@ class _Reachable:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, failures()) and is_away(error):
             raise TrackingUnavailable(f"MLflow at {self._uri} does not answer: {error}") from error
+
+
+def _signature(config: dict[str, Any]) -> "ModelSignature":
+    """What the registered model takes: a column of prompts, and parameters whose defaults are the recipe's."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    parameters = [
+        ParamSpec("seed", "long", 0),
+        ParamSpec("num_inference_steps", "long", config["num_inference_steps"]),
+        ParamSpec("guidance_scale", "double", config["guidance_scale"]),
+        ParamSpec("negative_prompt", "string", config.get("negative_prompt", "")),
+        ParamSpec("scheduler", "string", config["scheduler"]),
+        ParamSpec("format", "string", "auto"),
+    ]
+    return ModelSignature(inputs=Schema([ColSpec("string")]), params=ParamSchema(parameters))
 
 
 def _by_alias(client: "MlflowClient", name: str) -> "ModelVersion | None":
