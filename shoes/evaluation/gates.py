@@ -16,6 +16,7 @@ from shoes.evaluation.scores import REAL, SHUFFLED, ImageScore
 from shoes.evaluation.statistics import points
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
 
 MIN_DEVIATION = 1.0
@@ -79,6 +80,13 @@ def is_blank(picture: "Image") -> bool:
     varies = pixels.std(axis=(0, 1)).max() >= MIN_DEVIATION
     dark = np.mean(pixels.max(axis=-1) <= DARK_LEVEL)
     return not varies or bool(dark > MAX_DARK_SHARE)
+
+
+def judge(pixels: "torch.Tensor", picture: "Image") -> Literal["OK", "blank", "NaN"]:
+    """What is wrong with a picture that was made of float `pixels`, if something is."""
+    if not bool(pixels.isfinite().all()):
+        return "NaN"
+    return "blank" if is_blank(picture) else "OK"
 
 
 def check_scores(scores: Mapping[str, Sequence[ImageScore]], expected: Mapping[str, int]) -> list[Problem]:

@@ -57,6 +57,13 @@ class Registry:
             found = _by_alias(client, self._name) if version is None else _by_number(client, self._name, version)
             return _as_champion(found) if found is not None else None
 
+    def folders(self) -> list[Path]:
+        """Where the adapters of all versions were exported to, the newest version first; some may be gone."""
+        with self._reachable() as client:
+            found = client.search_model_versions(f"name = '{self._name}'")
+            newest = sorted(found, key=lambda version: int(version.version), reverse=True)
+            return [_as_champion(version).adapter_dir for version in newest]
+
     def register(self, candidate: Candidate) -> str:
         """The candidate's version; an adapter that is registered already keeps its own."""
         with self._reachable() as client:
