@@ -172,12 +172,13 @@ def write_sheet(folder: Path, pictures: Sequence[DrawnPicture]) -> Path:
     """index.png, of at most `MAX_ON_SHEET` pictures."""
     import io
 
-    from shoes.evaluation.grid import sample_grid
+    from shoes.evaluation.grid import sample_grid, short_labels
     from shoes.evaluation.pictures import open_picture
 
     count = min(len(pictures), MAX_ON_SHEET)
     shown = [pictures[(2 * k + 1) * len(pictures) // (2 * count)] for k in range(count)]
-    titles = [_title(picture) for picture in shown]
+    prompts = short_labels([picture.prompt for picture in shown])
+    titles = [_title(prompt, picture) for prompt, picture in zip(prompts, shown, strict=True)]
     sheet = sample_grid([open_picture(folder / picture.file) for picture in shown], titles)
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
@@ -185,6 +186,6 @@ def write_sheet(folder: Path, pictures: Sequence[DrawnPicture]) -> Path:
     return folder / SHEET
 
 
-def _title(picture: DrawnPicture) -> str:
+def _title(prompt: str, picture: DrawnPicture) -> str:
     wrong = "" if picture.verdict == "OK" else f" ({picture.verdict})"
-    return f"{picture.prompt}{wrong} · {picture.seed}"
+    return f"{prompt}{wrong} · {picture.seed}"
