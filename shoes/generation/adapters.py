@@ -1,5 +1,6 @@
 """Which adapters are meant: the registered champion, the recipe's own training, or files."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from shoes.settings import Settings
 from shoes.spec import Recipe
 from shoes.tracking.registry import Champion, Registry
 
+log = logging.getLogger(__name__)
 CHAMPION, TRAINED, NONE = "champion", "trained", "none"
 
 
@@ -90,7 +92,8 @@ def _resolve(one: Wanted, recipe: Recipe, base: ModelReport, settings: Settings)
 
 def _champion(one: Wanted, recipe: Recipe, base: ModelReport, settings: Settings) -> AdapterFile:
     model = recipe.publish.registered_model
-    champion = Registry(settings.tracking_uri, model).champion() if has_store(settings) else None
+    registry = Registry(settings.tracking_uri, model)
+    champion = registry.champion() if has_store(settings) else None
     if champion is None:
         fix = (
             f"make one with `shoes run --recipe {recipe.name}`; or draw with the last training (--adapter trained) or "
@@ -104,19 +107,23 @@ def _champion(one: Wanted, recipe: Recipe, base: ModelReport, settings: Settings
             f"{base.name} ({base.fingerprint[:16]})"
         )
         raise ModelError([Problem("--adapter champion", what, "draw with the recipe of its base, or --adapter none")])
-    return _registered(champion, name, one.weight)
-
-
-def _registered(champion: Champion, name: str, weight: float) -> AdapterFile:
-    folder = champion.adapter_dir
-    if not folder.is_dir():
-        what, fix = f"the files of {name} are gone: {folder}", "bring them back, or use --adapter trained"
-        raise ModelError([Problem("--adapter champion", what, fix)])
-    found = find_adapter(folder, name=name, weight=weight)
+    folder = _folder_of(champion, registry, settings)
+    found = find_adapter(folder, name=name, weight=one.weight)
     if found.sha256 != champion.adapter_sha256:
         what = f"the files of {name} in {folder} have other bytes than those that were registered"
-        raise ModelError([Problem("--adapter champion", what, "bring them back from a copy, or train again")])
+        raise ModelError([Problem("--adapter champion", what, f"remove {folder}: MLflow has a copy")])
     return found
+
+
+def _folder_of(champion: Champion, registry: Registry, settings: Settings) -> Path:
+    """Where its files are: on the machine that trained it where it was exported to, else a copy out of MLflow."""
+    if champion.adapter_dir.is_dir():
+        return champion.adapter_dir
+    copy = settings.cache / "adapters" / champion.adapter_sha256[:16] / "adapter"
+    if not is_exported(copy):
+        log.info("version %s of the registered model is fetched from MLflow", champion.version)
+        registry.download(champion.version, copy)
+    return copy
 
 
 def _trained(one: Wanted, recipe: Recipe, base: ModelReport, settings: Settings) -> AdapterFile:
@@ -137,6 +144,7 @@ def known_adapters(recipe: Recipe, settings: Settings) -> list[Path]:
     folders = Registry(settings.tracking_uri, recipe.publish.registered_model).folders() if has_store(settings) else []
     folders += sorted(path for path in settings.runs.glob("*/adapter") if is_exported(path))
     folders += sorted(path for path in settings.runs.glob("*/candidates/*") if is_exported(path))
+    folders += sorted(path for path in settings.cache.glob("adapters/*/adapter") if is_exported(path))
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 

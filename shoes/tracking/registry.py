@@ -1,6 +1,8 @@
 """The registered model: versions of the adapter, and the alias `champion` for the best of them."""
 
 import logging
+import shutil
+import tempfile
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoes.errors import TrackingUnavailable
+from shoes.storage import new_folder
 from shoes.tracking.mirror import connect, failures, is_away
 
 if TYPE_CHECKING:
@@ -63,6 +66,18 @@ class Registry:
             found = client.search_model_versions(f"name = '{self._name}'")
             newest = sorted(found, key=lambda version: int(version.version), reverse=True)
             return [_as_champion(version).adapter_dir for version in newest]
+
+    def download(self, version: str, target: Path) -> None:
+        """Make `target` the folder of a version's adapter, out of the store's artifacts."""
+        import mlflow
+
+        with self._reachable():
+            mlflow.set_registry_uri(self._uri)
+            with tempfile.TemporaryDirectory() as folder:
+                uri = f"models:/{self._name}/{version}/artifacts/adapter"
+                found = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self._uri)
+                with new_folder(target) as new:
+                    shutil.copytree(found, new, dirs_exist_ok=True)
 
     def register(self, candidate: Candidate) -> str:
         """The candidate's version; an adapter that is registered already keeps its own."""

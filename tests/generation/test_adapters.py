@@ -1,5 +1,6 @@
 """Adapters by name and by file: every format draws alike, weights count, and what can't be used is said."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -135,14 +136,25 @@ def test_a_champion_of_another_base_or_with_other_bytes_is_refused(
     changes = {
         "trained on another base model (fingerprint 0123456789abcdef)": {"base_fingerprint": "0123456789abcdef"},
         "have other bytes than those that were registered": {"adapter_sha256": "0" * 64},
-        "are gone": {"adapter_dir": Path("/nowhere")},
     }
     for words, change in changes.items():
-        other = type(champion)(**{**vars(champion), **change})
+        other = dataclasses.replace(champion, **change)
         monkeypatch.setattr(Registry, "champion", lambda registry, other=other: other)
         result = generate(PROMPT)
         assert result.exit_code == 2
         assert words in result.stderr
+
+
+def test_a_champion_of_another_machine_comes_out_of_mlflow(in_night, report, monkeypatch: pytest.MonkeyPatch) -> None:
+    crown(in_night)
+    here = Registry(load_settings().tracking_uri, "casual-shoes-lora-demo").champion()
+    elsewhere = dataclasses.replace(here, adapter_dir=Path("/nowhere/adapter"))
+    monkeypatch.setattr(Registry, "champion", lambda registry: elsewhere)
+    (adapter,) = report("red shoes", "--seed", 77)["plan"]["adapters"]
+    assert Path(adapter["path"]).is_relative_to(in_night.data_dir / "cache/adapters")
+    assert adapter["sha256"] == in_night.training.adapter_sha256
+    monkeypatch.setattr(Registry, "download", lambda *given: pytest.fail("it was fetched before"))
+    assert report("red shoes", "--seed", 77)["num_drawn"] == 0
 
 
 @pytest.mark.parametrize(
