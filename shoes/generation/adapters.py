@@ -9,6 +9,7 @@ from pathlib import Path
 from shoes import dataset
 from shoes.errors import ConfigurationError, ModelError, Problem, ProblemsError
 from shoes.generation.formats import AdapterFile, find_adapter
+from shoes.generation.request import CHAMPION, NONE, TRAINED
 from shoes.publishing.export import is_exported
 from shoes.reports import ModelReport
 from shoes.settings import Settings
@@ -16,7 +17,6 @@ from shoes.spec import Recipe
 from shoes.tracking.registry import Champion, Registry
 
 log = logging.getLogger(__name__)
-CHAMPION, TRAINED, NONE = "champion", "trained", "none"
 
 
 @dataclass(frozen=True)

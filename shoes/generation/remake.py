@@ -10,7 +10,7 @@ import numpy as np
 
 from shoes import device
 from shoes.errors import ConfigurationError, ModelError, Problem, ProblemsError, TrackingUnavailable
-from shoes.generation.adapters import CHAMPION, NONE, TRAINED, known_adapters
+from shoes.generation.adapters import known_adapters
 from shoes.generation.formats import AdapterFile, find_adapter
 from shoes.generation.metadata import AdapterRecipe, PictureRecipe, matches, read_picture, versions, write_picture
 from shoes.generation.plan import Base, DrawnPrecision, Plan
@@ -127,7 +127,7 @@ def _find_adapters(
 ) -> tuple[AdapterFile, ...]:
     problems: list[Problem] = []
     found: list[AdapterFile] = []
-    named = [find_adapter(settings.locate(name)) for name in given if name not in (CHAMPION, TRAINED, NONE)]
+    named = [find_adapter(settings.locate(name)) for name in given]
     here = [*named, *_known(recipe, settings)] if wanted else []
     for one in wanted:
         same = [file for file in here if matches(one, file)]

@@ -42,6 +42,8 @@ class Request(BaseModel):
     """A picture to make again; then it says all the rest itself."""
 
 
+CHAMPION, TRAINED, NONE = "champion", "trained", "none"
+"""Adapters that have a name instead of a path."""
 REMAKE_OPTIONS = {"image", "out", "adapter"}
 
 
@@ -82,6 +84,9 @@ def _source_problems(given: Mapping[str, Any]) -> Iterator[Problem]:
         if others := [option(name) for name in given if name not in REMAKE_OPTIONS]:
             fix = "leave them out; only --out and --adapter (where to find the files) go with it"
             yield Problem("--from", f"takes everything from the picture, not from {', '.join(others)}", fix)
+        for name in {CHAMPION, TRAINED, NONE}.intersection(given.get("adapter", ())):
+            fix = "leave it out: those of this machine are found; give the file or folder of any other"
+            yield Problem(f"--adapter {name}", "means nothing beside --from", fix)
         return
     if not sources:
         fix = 'give a prompt ("a red canvas shoe"), --prompts FILE, --captions test, or --from IMAGE.png'

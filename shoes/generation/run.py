@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from shoes import device, sampling
 from shoes.batches import batched
-from shoes.errors import ModelError, Problem
+from shoes.errors import ModelError, Problem, ShoesError
 from shoes.evaluation.gates import judge
 from shoes.generation.folder import (
     DrawnPicture,
@@ -30,6 +30,7 @@ from shoes.progress import Progress, progress
 from shoes.reports import Report
 from shoes.settings import load_settings
 from shoes.spec import Recipe
+from shoes.storage import is_disk_full
 
 if TYPE_CHECKING:
     import torch
@@ -69,13 +70,19 @@ def generate(recipe: Recipe, request: Request) -> GenerationReport:
         ConfigurationError: the request, or the folder, can't be used.
         ModelError: the base model or an adapter can't be used, or the memory does not hold them.
         Busy: another process draws into the same folder.
+        ShoesError: the disk is full; what was drawn is kept.
     """
     settings = load_settings()
     plan = make_plan(recipe, request, settings)
     default = settings.data / "generated" / f"{plan.recipe}-{plan.fingerprint[:8]}"
     folder = request.out.expanduser().absolute() if request.out else default
-    with opened(folder, plan), progress("drawing", "images") as report_progress:
-        return draw_plan(plan, folder, report_progress)
+    try:
+        with opened(folder, plan), progress("drawing", "images") as report_progress:
+            return draw_plan(plan, folder, report_progress)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise ShoesError(f"The disk of {folder} is full. Make room; the same command then goes on.") from error
 
 
 def draw_plan(plan: Plan, folder: Path, on_progress: Progress) -> GenerationReport:

@@ -1,5 +1,6 @@
 """`shoes generate`: each picture once, resumed, never mixed with others, and honest about blank ones."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -131,6 +132,16 @@ def test_another_process_in_the_same_folder_is_said(generate, report, own_world:
         result = generate("red shoes", *BASE, "--out", "here")
     assert result.exit_code == 1
     assert "Another process draws into" in result.stderr
+
+
+def test_a_full_disk_is_one_clear_error(generate, own_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shoes.generation.metadata.write_bytes", no_room)
+    result = generate("red shoes", *BASE, "--out", "here")
+    assert result.exit_code == 1
+    assert "is full. Make room; the same command then goes on" in result.stderr
 
 
 def test_captions_of_a_split_are_unique_and_spread_evenly(in_night, report) -> None:

@@ -82,6 +82,7 @@ def test_everything_that_is_wrong_is_one_error_and_leaves_nothing_behind(own_wor
         ({"prompts": ("a",), "count": "3"}, "give --captions test with it"),
         ({"prompts": (" ",)}, "is empty"),
         ({"image": "a.png", "prompts": ("a",), "steps": "3"}, "not from PROMPT, --steps"),
+        ({"image": "a.png", "adapter": ("x", "champion")}, "--adapter champion: means nothing beside --from"),
     ],
 )
 def test_sources_that_do_not_go_together(given: dict, expected: str) -> None:

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from shoes.settings import PROJECT_ROOT
+from shoes.tracking.mirror import connect
+from shoes.tracking.registry import Candidate, Registry
 from tests.champion import crown
 
 URI = "models:/casual-shoes-lora-demo@champion"
@@ -39,6 +42,7 @@ def model(night, store: str) -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOES_DATA_DIR", str(night.data_dir))
+        connect(store)
         mlflow.set_registry_uri(store)
         yield mlflow.pyfunc.load_model(URI)
 
@@ -124,6 +128,21 @@ def test_a_version_from_before_the_parameters_still_draws(in_night, model, monke
     old.load_context(context)
     (picture,) = old.predict(context, [PROMPT], None)
     assert equal(picture, model.predict([PROMPT])[0])
+
+
+def test_registering_loads_no_model_and_draws_nothing(
+    store: str, own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shoes import recipes, stages
+
+    monkeypatch.setattr("shoes.model.load.load_pipeline", lambda *given, **how: pytest.fail("the model was loaded"))
+    client = connect(store)
+    run = client.create_run(client.create_experiment("trial", artifact_location=str(own_world / "artifacts")))
+    (own_world / "adapter").mkdir()
+    (own_world / "adapter/weights").write_bytes(b"weights")
+    config = stages._drawing_config(recipes.load("demo"))
+    candidate = Candidate(run.info.run_id, own_world / "adapter", "0" * 64, "1" * 16, config, tags={})
+    assert Registry(store, "trial").register(candidate) == "1"
 
 
 @pytest.fixture
