@@ -101,6 +101,7 @@ def drawing_config(recipe: Recipe) -> dict[str, object]:
         "scheduler": recipe.eval.scheduler,
         "num_inference_steps": recipe.eval.num_inference_steps,
         "guidance_scale": recipe.eval.guidance_scale,
+        "negative_prompt": recipe.eval.negative_prompt,
         "resolution": recipe.train.resolution,
         "inference": recipe.inference.model_dump(mode="json"),
     }

@@ -79,6 +79,14 @@ def draw_pixels(
         yield pixels
 
 
+def to_image(pixels: "torch.Tensor") -> "Image":
+    """An 8-bit picture of float pixels 3×H×W in -1 to 1; what is not finite becomes black."""
+    from PIL import Image
+
+    scaled = ((pixels.float() / 2 + 0.5).nan_to_num(0.0, 0.0, 0.0).clamp(0, 1) * 255).round()
+    return Image.fromarray(scaled.byte().permute(1, 2, 0).contiguous().cpu().numpy())
+
+
 def _decode(pipeline: "StableDiffusionPipeline", latents: "torch.Tensor") -> "torch.Tensor":
     """Pixels of `latents` (B×4×H/8×W/8 for SD 1.5), one at a time or tile by tile where the VAE is set so."""
     scaled = latents.float() / pipeline.vae.config.scaling_factor

@@ -16,7 +16,8 @@ from shoes.evaluation.scores import REAL, SHUFFLED, ImageScore
 from shoes.evaluation.statistics import points
 
 if TYPE_CHECKING:
-    pass
+    import torch
+    from PIL.Image import Image
 
 
 def require(problems: Sequence[Problem]) -> None:
@@ -66,6 +67,13 @@ def _fault(path: Path) -> Literal["lost", "blank"] | None:
         return "blank" if is_blank(open_picture(path)) else None
     except OSError:
         return "lost"
+
+
+def judge(pixels: "torch.Tensor", picture: "Image") -> Literal["OK", "blank", "NaN"]:
+    """What is wrong with a picture that was made of float `pixels`, if something is."""
+    if not bool(pixels.isfinite().all()):
+        return "NaN"
+    return "blank" if is_blank(picture) else "OK"
 
 
 def check_scores(scores: Mapping[str, Sequence[ImageScore]], expected: Mapping[str, int]) -> list[Problem]:

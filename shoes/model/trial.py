@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from shoes.errors import ModelError, Problem
 from shoes.model.inference import Inference
 from shoes.reports import Report
+from shoes.sampling import to_image
 from shoes.spec import SchedulerName
 from shoes.storage import fingerprint, new_folder, pretty_json
 
@@ -168,7 +169,7 @@ def run_trial(plan: TrialPlan, folder: Path, on_progress: "Progress | None" = No
         peak_bytes=memory.peak_bytes,
         pictures=tuple(_judge(plan, number, pixels) for number, pixels in enumerate(last)),
     )
-    _keep(report, [_image(pixels) for pixels in last])
+    _keep(report, [to_image(pixels) for pixels in last])
     return report
 
 
@@ -236,21 +237,14 @@ def _timed_batches(plan: TrialPlan, pipeline: "StableDiffusionPipeline") -> "Ite
 
 
 def _judge(plan: TrialPlan, number: int, pixels: "torch.Tensor") -> TrialPicture:
-    from shoes.evaluation.pictures import is_blank
+    from shoes.evaluation.gates import judge
 
-    is_finite = bool(pixels.isfinite().all())
-    verdict: Literal["OK", "blank", "NaN"] = "NaN" if not is_finite else "blank" if is_blank(_image(pixels)) else "OK"
     return TrialPicture(
-        prompt=plan.prompts[number], seed=plan.seed + number, file=f"picture-{number + 1}.png", verdict=verdict
+        prompt=plan.prompts[number],
+        seed=plan.seed + number,
+        file=f"picture-{number + 1}.png",
+        verdict=judge(pixels, to_image(pixels)),
     )
-
-
-def _image(pixels: "torch.Tensor") -> "Image":
-    """An 8-bit picture of float pixels 3×H×W in -1 to 1; what is not finite becomes black."""
-    from PIL import Image
-
-    scaled = ((pixels.float() / 2 + 0.5).nan_to_num(0.0, 0.0, 0.0).clamp(0, 1) * 255).round()
-    return Image.fromarray(scaled.byte().permute(1, 2, 0).contiguous().numpy())
 
 
 def _keep(report: TrialReport, images: "list[Image]") -> None:

@@ -1,6 +1,8 @@
 """The registered model: versions of the adapter, and the alias `champion` for the best of them."""
 
 import logging
+import shutil
+import tempfile
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoes.errors import TrackingUnavailable
+from shoes.storage import new_folder
 from shoes.tracking.mirror import connect, failures, is_away
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
 
 log = logging.getLogger(__name__)
 ALIAS = "champion"
@@ -56,6 +60,25 @@ class Registry:
             found = _by_alias(client, self._name) if version is None else _by_number(client, self._name, version)
             return _as_champion(found) if found is not None else None
 
+    def folders(self) -> list[Path]:
+        """Where the adapters of all versions were exported to, the newest version first; some may be gone."""
+        with self._reachable() as client:
+            found = client.search_model_versions(f"name = '{self._name}'")
+            newest = sorted(found, key=lambda version: int(version.version), reverse=True)
+            return [_as_champion(version).adapter_dir for version in newest]
+
+    def download(self, version: str, target: Path) -> None:
+        """Make `target` the folder of a version's adapter, out of the store's artifacts."""
+        import mlflow
+
+        with self._reachable():
+            mlflow.set_registry_uri(self._uri)
+            with tempfile.TemporaryDirectory() as folder:
+                uri = f"models:/{self._name}/{version}/artifacts/adapter"
+                found = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self._uri)
+                with new_folder(target) as new:
+                    shutil.copytree(found, new, dirs_exist_ok=True)
+
     def register(self, candidate: Candidate) -> str:
         """The candidate's version; an adapter that is registered already keeps its own."""
         with self._reachable() as client:
@@ -79,13 +102,16 @@ class Registry:
             import mlflow.pyfunc
 
         mlflow.set_registry_uri(self._uri)
-        with mlflow.start_run(run_id=candidate.run_id):
+        with mlflow.start_run(run_id=candidate.run_id), warnings.catch_warnings():
+            # with an example MLflow would load the whole model here, and draw it
+            warnings.filterwarnings("ignore", message=r"[\s\S]*An input example was not provided")
             info = mlflow.pyfunc.log_model(
                 name="adapter",
                 python_model=str(Path(__file__).with_name("drawing_model.py")),
                 artifacts={"adapter": str(candidate.adapter_dir)},
                 model_config=candidate.config,
                 pip_requirements=list(REQUIREMENTS),
+                signature=_signature(candidate.config),
             )
         with suppress(mlflow.exceptions.MlflowException):  # it is there already
             client.create_registered_model(self._name)
@@ -116,6 +142,22 @@ class _Reachable:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, failures()) and is_away(error):
             raise TrackingUnavailable(f"MLflow at {self._uri} does not answer: {error}") from error
+
+
+def _signature(config: dict[str, Any]) -> "ModelSignature":
+    """What the registered model takes: a column of prompts, and parameters whose defaults are the recipe's."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    parameters = [
+        ParamSpec("seed", "long", 0),
+        ParamSpec("num_inference_steps", "long", config["num_inference_steps"]),
+        ParamSpec("guidance_scale", "double", config["guidance_scale"]),
+        ParamSpec("negative_prompt", "string", config.get("negative_prompt", "")),
+        ParamSpec("scheduler", "string", config["scheduler"]),
+        ParamSpec("format", "string", "auto"),
+    ]
+    return ModelSignature(inputs=Schema([ColSpec("string")]), params=ParamSchema(parameters))
 
 
 def _by_alias(client: "MlflowClient", name: str) -> "ModelVersion | None":

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from shoes import stages
 from shoes.errors import TrackingUnavailable
 from shoes.tracking.journal import Journal, read_events
 from shoes.tracking.mirror import Destination, Mirror, connect
 from shoes.tracking.registry import Registry
+from tests.champion import crown
 
 
 def destination(folder: Path, uri: str | None = None) -> Destination:
@@ -111,13 +111,9 @@ def test_an_adapter_that_is_not_better_is_registered_and_not_the_champion(in_nig
 def test_a_better_adapter_becomes_the_champion_and_draws(in_night) -> None:
     import mlflow
 
-    comparison = in_night.evaluation.comparisons[0]
-    better = comparison.clip_score.model_copy(update={"mean": 2.0, "low": 1.0, "high": 3.0})
-    won = comparison.model_copy(update={"clip_score": better, "identical": False})
-    evaluation = in_night.evaluation.model_copy(update={"comparisons": (won,)})
-    report = stages.promote(in_night.recipe, in_night.models, in_night.data, in_night.training, evaluation)
+    report = crown(in_night)
     assert report.promoted
-    again = stages.promote(in_night.recipe, in_night.models, in_night.data, in_night.training, evaluation)
+    again = crown(in_night)
     assert again.version == report.version, "asking twice registers once"
     uri = f"sqlite:///{in_night.data_dir / 'mlruns/mlflow.db'}"
     champion = Registry(uri, "casual-shoes-lora-demo").champion()
