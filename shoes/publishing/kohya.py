@@ -64,9 +64,7 @@ def network_alpha(spec: TrainSpec) -> float:
     return float(spec.lora_alpha * spec.rank**0.5 if spec.use_rslora else spec.lora_alpha)
 
 
-def kohya_metadata(
-    tensors: "Mapping[str, torch.Tensor]", spec: TrainSpec, provenance: Provenance
-) -> dict[str, str]:
+def kohya_metadata(tensors: "Mapping[str, torch.Tensor]", spec: TrainSpec, provenance: Provenance) -> dict[str, str]:
     """All metadata of a LoRA file that holds `tensors`, hashes included."""
     trained = {f"ss_{key}": str(value) for key, value in _training(spec, provenance).items()}
     digest = _hashes(tensors, trained)
@@ -116,8 +114,8 @@ def _training(spec: TrainSpec, known: Provenance) -> dict[str, object]:
 def _model_spec(spec: TrainSpec, known: Provenance) -> dict[str, str]:
     """Stability AI's Model Metadata Standard 1.0.0, without the date (see the module)."""
     base, is_v = public_name(known.base_model), known.prediction_type == "v_prediction"
-    architecture = ("stable-diffusion-v2-768-v" if is_v else "stable-diffusion-v2-512") if known.is_v2 else (
-        "stable-diffusion-v1"
+    architecture = (
+        ("stable-diffusion-v2-768-v" if is_v else "stable-diffusion-v2-512") if known.is_v2 else ("stable-diffusion-v1")
     )
     photos = f" on {known.num_train_images:,} photos" if known.num_train_images else ""
     return {

@@ -79,9 +79,7 @@ def prove(
     Raises:
         ExportError: with the name of the form that is not the adapter.
     """
-    return {
-        form: _prove_one(form, load, folder, pipeline, updates, draw, expected) for form, load in FORMS.items()
-    }
+    return {form: _prove_one(form, load, folder, pipeline, updates, draw, expected) for form, load in FORMS.items()}
 
 
 def mean_difference(one: "Image", other: "Image") -> float:
@@ -92,7 +90,7 @@ def mean_difference(one: "Image", other: "Image") -> float:
     return float(np.abs(first - second).mean())
 
 
-def _prove_one(  # noqa: PLR0913, PLR0917 - one line of what `prove` was given
+def _prove_one(
     form: str,
     load: "Load",
     folder: Path,
@@ -104,7 +102,7 @@ def _prove_one(  # noqa: PLR0913, PLR0917 - one line of what `prove` was given
     base = pipeline.unet
     try:
         take_off = load(pipeline, folder)
-    except Exception as error:  # noqa: BLE001 - whatever a library says of a file that it can't read
+    except Exception as error:
         raise ExportError(_failed(form, folder, f"can't be loaded: {error}")) from error
     try:
         if wrong := _wrong_layer(updates, updates_of(pipeline.unet)):

@@ -12,6 +12,7 @@ from shoes.storage import sha256
 from shoes.training import lora
 from tests.publishing.adapters import BASE, OTHERS, SPEC, Drawing, picture, pipeline, strong_adapter
 
+
 def test_equal_weights_make_equal_files(night, tmp_path) -> None:
     weights = strong_adapter(night)
     for name in ("one", "two"):

@@ -119,7 +119,7 @@ def test_rank_stabilised_scale_is_told_as_the_alpha_that_gives_it() -> None:
 def test_tags_are_counted_by_photo() -> None:
     found = count_tags({"a red shoe, men, men": 2, "a blue shoe,men,": 1, "": 5})
     assert found == {"men": 3, "a red shoe": 2, "a blue shoe": 1}
-    assert list(found)[0] == "men"
+    assert next(iter(found)) == "men"
     assert len(count_tags({f"caption {number}": 1 for number in range(MOST_TAGS + 9)})) == MOST_TAGS
 
 
