@@ -55,10 +55,10 @@ def require_account(repository: str) -> str:
 
     with _clear_errors(repository, "Nothing was exported yet"):
         found = HfApi().whoami()
-    role = found.get("auth", {}).get("accessToken", {}).get("role")
-    if role == "read":
+        name, token = str(found["name"]), found.get("auth", {}).get("accessToken", {})
+    if token.get("role") == "read":
         raise ConfigurationError([Problem("HF_TOKEN", "may only read", _TOKEN_FIX)])
-    return str(found["name"])
+    return name
 
 
 def push(folder: Path, repository: str, *, is_private: bool, message: str) -> PushReport:
