@@ -66,10 +66,11 @@ def card_text(subject: Subject, samples: Sequence[Sample], *, repository: str | 
         base=public_name(subject.base.name),
         base_on_hub=is_on_hub(subject.base.name),
         variant=subject.recipe.model.variant,
+        clip=public_name(subject.recipe.eval.clip_model_name_or_path),
         licence=licence,
         trigger=trigger,
         manifest=manifest,
-        source=_facts(manifest.source) if manifest else [],
+        source=_source(manifest.source) if manifest else "",
         place=repository or "path/to/this/folder",
         is_on_hub=repository is not None,
         has_merged=has_merged,
@@ -185,10 +186,15 @@ def _small(found: Interval) -> str:
     return f"{found.mean:+.4f} ({found.level:.0%} interval {found.low:+.4f} to {found.high:+.4f})"
 
 
-def _facts(source: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What may be told of where the photos came from: its kind, name, revision and filters."""
-    known = [(name, source.get(name)) for name in ("kind", "name", "revision", "filters")]
-    return [(name, _as_text(value)) for name, value in known if value]
+def _source(source: Mapping[str, Any]) -> str:
+    """What may be told of where the photos came from: its name, kind, revision and filters."""
+    name = source.get("name") or source.get("kind") or ""
+    kind = source.get("kind")
+    more = [
+        *([str(kind)] if kind and kind != name else []),
+        *(f"{key} {_as_text(source[key])}" for key in ("revision", "filters") if source.get(key)),
+    ]
+    return f"{name} ({'; '.join(more)})" if more else str(name)
 
 
 def _as_text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ def write_merged(
     pipeline.scheduler = _own_scheduler(base)
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(target, variant="fp16", safe_serialization=True)
-    _forget_places(target)
+    _tidy(target)
     del pipeline
     gc.collect()  # 4 GB in fp32, before they are loaded again
     loaded = _load(target, device)
@@ -87,7 +88,7 @@ def _load(folder: Path, device: str) -> "StableDiffusionPipeline":
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, variant="fp16", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+        folder, variant="fp16", dtype=torch.float32, use_safetensors=True, local_files_only=True
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
@@ -116,9 +117,11 @@ def _own_scheduler(base: Path) -> Any:
     return kind.from_pretrained(base, subfolder="scheduler", local_files_only=True)
 
 
-def _forget_places(folder: Path) -> None:
-    """Take the folder that the base was loaded from out of the configs: it says nothing on another machine."""
+def _tidy(folder: Path) -> None:
+    """Take the folder that the base was loaded from out of the configs, and let weights be read by who reads those."""
     for file in folder.rglob("*.json"):
         content = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(content, dict) and (content.pop("_name_or_path", None) or content.pop("name_or_path", None)):
             file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for file in folder.rglob("*.safetensors"):
+        shutil.copymode(folder / "model_index.json", file)

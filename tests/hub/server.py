@@ -325,7 +325,7 @@ class Handler(BaseHTTPRequestHandler):
             "gated": gated,
             "disabled": False,
         }
-        self.send_json({**common, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings})
+        self.send_json({**common, "disabled": False, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings})
 
     def _resolve(self, kind: str, name: str, revision: str, path: str) -> None:
         repository = self._require(kind, name, revision)

@@ -33,10 +33,8 @@ def picture(pipeline) -> np.ndarray:
     return np.asarray(image(pipeline), dtype=np.float32)
 
 
-def pipeline(night, adapter_dir=None):
-    return load_pipeline(
-        night.models.base.path, device="cpu", dtype=torch.float32, scheduler="ddim", adapter_dir=adapter_dir
-    )
+def pipeline(night, adapter_dir=None, dtype=torch.float32):
+    return load_pipeline(night.models.base.path, device="cpu", dtype=dtype, scheduler="ddim", adapter_dir=adapter_dir)
 
 
 def strong_adapter(night, spec: TrainSpec = SPEC, *, size: float = 0.1) -> dict[str, torch.Tensor]:

@@ -57,7 +57,7 @@ def test_weights_that_are_not_base_and_adapter_are_refused(
     night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StableDiffusionPipeline, "fuse_lora", lambda self: None)  # a library that forgets to
-    with pytest.raises(ExportError, match="has other weights in .*to_"):
+    with pytest.raises(ExportError, match=r"has other weights in .*to_"):
         write(night, tmp_path)
 
 

@@ -19,12 +19,13 @@ from tests.publishing.adapters import BASE, OTHERS, SPEC, image, pipeline, stron
 class Proof:
     """An adapter in memory beside its export."""
 
-    def __init__(self, night, folder: Path, spec: TrainSpec, size: float = 0.1) -> None:
+    def __init__(self, night, folder: Path, spec: TrainSpec, size: float = 0.1, dtype=torch.float32) -> None:
         self.folder, weights = folder, strong_adapter(night, spec, size=size)
         export(folder, weights, spec, BASE)
-        inside, self.pipeline = pipeline(night), pipeline(night)
+        inside, self.pipeline = (pipeline(night, dtype=dtype) for _ in range(2))
         lora.add_adapter(inside.unet, spec)
         lora.set_adapter_weights(inside.unet, weights)
+        inside.unet.to(dtype)
         self.expected, self.updates = image(inside), updates_of(inside.unet)
 
     def run(self) -> dict[str, float]:
@@ -40,6 +41,12 @@ def test_every_form_draws_what_the_adapter_in_memory_draws(night, tmp_path: Path
     assert list(differences) == ["diffusers file", "PEFT folder", "kohya file"]
     assert max(differences.values()) < 0.1
     assert mean_difference(base, image(proof.pipeline)) == 0, "the base is left as it was"
+
+
+def test_in_half_precision_like_is_compared_with_like(night, tmp_path: Path) -> None:
+    """The adapter in memory is rounded as the forms are when they are loaded: then nothing differs."""
+    proof = Proof(night, tmp_path / "adapter", SPEC, dtype=torch.bfloat16)
+    assert set(proof.run().values()) == {0.0}
 
 
 def without_alpha(proof: Proof) -> None:

@@ -86,7 +86,7 @@ def test_an_organisation_of_the_account_may_be_pushed_to(owner: HubServer, folde
 def test_a_bad_token_is_told_by_its_variable_and_never_shown(owner: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert require_account("owner/shoes") == "owner"
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    with pytest.raises(ConfigurationError, match="HF_TOKEN: .* does not know this token") as caught:
+    with pytest.raises(ConfigurationError, match=r"HF_TOKEN: .* does not know this token") as caught:
         require_account("owner/shoes")
     assert "hf_wrong" not in str(caught.value)
     owner.uploads.accounts.append(Account("hf_reader", role="read"))
