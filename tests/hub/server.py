@@ -24,7 +24,6 @@ from typing import Any, Literal, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from tests.hub import uploads
-from tests.hub.uploads import Uploads, read_content
 
 Kind = Literal["model", "dataset"]
 METHODS = ("GET", "HEAD", "POST", "PUT")
@@ -106,7 +105,7 @@ class HubServer:
         self.sent: list[Request] = []
         self.stopped = threading.Event()
         self._sent_to_us = tempfile.TemporaryDirectory()
-        self.uploads = Uploads(Path(self._sent_to_us.name))
+        self.uploads = uploads.Uploads(Path(self._sent_to_us.name))
         self._repositories: dict[tuple[str, str], Repository] = {}
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
@@ -258,7 +257,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path)
-        self.content = read_content(self)
+        self.content = uploads.read_content(self)
         has_token = "Authorization" in self.headers
         self.request_made = Request(self.command, path, self.headers.get("Range"), has_token)
         self.hub.requests.append(self.request_made)
