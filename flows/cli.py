@@ -9,6 +9,7 @@ import click
 from shoes.cli.check import check
 from shoes.cli.command import Outcome, RecipeCommand, TrainingCommand, run_with_recipe
 from shoes.cli.data import data
+from shoes.cli.export import export
 from shoes.cli.forecast import compare, tonight
 from shoes.cli.generate import generate
 from shoes.cli.model import model
@@ -94,5 +95,5 @@ def prepare_prefect() -> None:
         os.environ.setdefault(name, value)
 
 
-for command in (check, data, train, evaluate, forecast, generate, model):
+for command in (check, data, train, evaluate, export, forecast, generate, model):
     main.add_command(command)

@@ -7,6 +7,7 @@
     ├── ModelError             model files are missing, damaged, or of another architecture
     ├── TrainingError          training can't go on
     ├── EvaluationError        a verdict can't be given
+    ├── ExportError            a published form is not the adapter that it should be
     ├── Busy                   another process holds this run or this device
     └── TransientError         waiting and trying again may help: the only kind that retries
         └── TrackingUnavailable    the tracking server does not answer
@@ -82,6 +83,10 @@ class EvaluationError(ProblemsError):
     """A verdict can't be given."""
 
     headline = "No verdict can be given"
+
+
+class ExportError(ShoesError):
+    """A form in which an adapter is published is not the adapter that it should be."""
 
 
 class Busy(ShoesError):  # noqa: N818

@@ -17,7 +17,8 @@ def shoes(*words: str):
 
 
 def test_the_commands_are_those_that_work() -> None:
-    assert sorted(main.commands) == ["check", "data", "evaluate", "forecast", "generate", "model", "run", "train"]
+    expected = ["check", "data", "evaluate", "export", "forecast", "generate", "model", "run", "train"]
+    assert sorted(main.commands) == expected
 
 
 def test_help_loads_no_heavy_library() -> None:
@@ -30,7 +31,7 @@ def test_help_loads_no_heavy_library() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["run", "train", "evaluate", "check", "forecast", "generate"])
+@pytest.mark.parametrize("command", ["run", "train", "evaluate", "export", "check", "forecast", "generate"])
 def test_every_command_lists_the_fields_of_a_recipe(command: str) -> None:
     result = shoes(command, "--help")
     assert result.exit_code == 0

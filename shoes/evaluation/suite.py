@@ -41,7 +41,7 @@ def evaluate(inputs: EvaluationInputs, tools: Tools, on_progress: Progress = _si
     """
     started = time.monotonic()
     folder = inputs.out_dir.absolute() / inputs.fingerprint
-    kept = _read_report(folder)
+    kept = read_report(folder)
     if kept is not None:
         return kept
     drawings = plan_drawings(inputs.records, inputs.spec)
@@ -59,8 +59,8 @@ def evaluate(inputs: EvaluationInputs, tools: Tools, on_progress: Progress = _si
     return _placed(report, folder)
 
 
-def _read_report(folder: Path) -> EvaluationReport | None:
-    """The kept report, with its paths where the folder lies now; none if anything in it is not whole."""
+def read_report(folder: Path) -> EvaluationReport | None:
+    """The kept report of a folder, with its paths where it lies now; none if anything in it is not whole."""
     if not storage.is_whole(folder):
         return None
     try:

@@ -149,12 +149,13 @@ def _step(session: "Session", seconds: float) -> Values:
 def _save(session: "Session") -> Values:
     from shoes.publishing.export import export
     from shoes.training import checkpoint, lora
+    from shoes.training.saving import provenance
 
     job = session.job
     place, seconds = timed(lambda: checkpoint.save(job.checkpoints, session.snapshot(), keep=1))
     weights = lora.adapter_weights(session.objective.unet)
     target = job.candidate(session.step)
-    _, export_seconds = timed(lambda: export(target, weights, job.spec, base_model=job.model.name))
+    _, export_seconds = timed(lambda: export(target, weights, job.spec, provenance(session, session.step)))
     values = {
         "checkpoint_seconds": seconds,
         "checkpoint_bytes": _size(place),

@@ -7,6 +7,8 @@ from shoes.spec import EvalSpec, TrainSpec
 
 TIMESTEPS_PER_PHOTO = 8
 ARMS = 2  # base and adapter
+PROOF_FORMS = 3  # diffusers', PEFT's and kohya's
+PROOF_DRAWINGS = 1 + PROOF_FORMS  # by the adapter in memory, and by each form
 
 
 @dataclass(frozen=True)

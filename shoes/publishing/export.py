@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shoes.publishing.kohya import NAME, Provenance, kohya_metadata, network_alpha
+from shoes.publishing.licence import public_name
 from shoes.spec import TrainSpec
 from shoes.storage import MANIFEST, is_whole, new_folder, pretty_json, sha256
 from shoes.tensors import read_tensors, write_tensors
@@ -22,21 +24,23 @@ if TYPE_CHECKING:
     import torch
 
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
+PEFT_FOLDER = "peft"
+KOHYA_FILE = f"kohya/{NAME}.safetensors"
 
 
-def export(target: Path, weights: "Mapping[str, torch.Tensor]", spec: TrainSpec, *, base_model: str) -> None:
-    """Write the adapter's folder, atomically.
+def export(target: Path, weights: "Mapping[str, torch.Tensor]", spec: TrainSpec, provenance: Provenance) -> None:
+    """Write the adapter's folder, atomically. Equal arguments make equal files.
 
     Args:
         weights: as `training.lora.adapter_weights` gives them, `….lora_A.default.weight` in fp32.
-        base_model: name of the model that the adapter belongs to.
+        provenance: the model that the adapter belongs to, and what else its metadata tell.
     """
     plain = {name.replace(".default.", "."): weight for name, weight in weights.items()}
-    config = _peft_config(spec, base_model)
+    config = _peft_config(spec, public_name(provenance.base_model))
     with new_folder(target) as folder:
         _write_diffusers(folder, plain, config)
-        _write_peft(folder / "peft", plain, config)
-        _write_kohya(folder / "kohya", plain, spec, base_model)
+        _write_peft(folder / PEFT_FOLDER, plain, config)
+        _write_kohya(folder / KOHYA_FILE, plain, spec, provenance)
 
 
 def copy_export(source: Path, target: Path) -> None:
@@ -97,22 +101,14 @@ def _write_peft(folder: Path, plain: "Mapping[str, torch.Tensor]", config: dict[
     (folder / "adapter_config.json").write_text(pretty_json(config), encoding="utf-8")
 
 
-def _write_kohya(folder: Path, plain: "Mapping[str, torch.Tensor]", spec: TrainSpec, base_model: str) -> None:
+def _write_kohya(file: Path, plain: "Mapping[str, torch.Tensor]", spec: TrainSpec, provenance: Provenance) -> None:
     import torch
 
-    folder.mkdir()
-    # These loaders know one rule only, alpha / rank; rank-stabilised LoRA scales by alpha / √rank.
-    alpha = spec.lora_alpha * spec.rank**0.5 if spec.use_rslora else spec.lora_alpha
     tensors: dict[str, torch.Tensor] = {}
     for name, weight in plain.items():
         layer, matrix = name.removesuffix(".weight").rsplit(".", 1)
         module = "lora_unet_" + layer.replace(".", "_")
         tensors[f"{module}.{'lora_down' if matrix == 'lora_A' else 'lora_up'}.weight"] = weight
-        tensors[f"{module}.alpha"] = torch.tensor(float(alpha))
-    metadata = {
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": str(spec.rank),
-        "ss_network_alpha": str(alpha),
-        "ss_sd_model_name": base_model,
-    }
-    write_tensors(folder / "adapter.safetensors", tensors, metadata)
+        tensors[f"{module}.alpha"] = torch.tensor(network_alpha(spec))
+    file.parent.mkdir()
+    write_tensors(file, tensors, kohya_metadata(tensors, spec, provenance))

@@ -3,20 +3,32 @@
 import logging
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from shoes.device import Watch
-from shoes.errors import TrainingError
-from shoes.model.load import load_pipeline
+from shoes.device import Watch, torch_dtype
+from shoes.model.load import load_unet
 from shoes.progress import duration
 from shoes.publishing.export import adapter_sha256, export, weights_of
+from shoes.publishing.proof import prove, updates_of
 from shoes.reports import TrainReport
 from shoes.storage import pretty_json, write_text
 from shoes.tracking.journal import Event, Journal, read_events
 from shoes.training import lora
-from shoes.training.saving import best_candidates
+from shoes.training.saving import best_candidates, provenance
 from shoes.training.session import Session
-from shoes.training.validation import captions_of, draw_with_session, loss_difference, sample_prompts
+from shoes.training.validation import (
+    captions_of,
+    draw_samples,
+    loss_difference,
+    sample_prompts,
+    sampling_pipeline,
+)
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+    from PIL.Image import Image
 
 log = logging.getLogger(__name__)
 PEAK_MEMORY = "system/peak_memory_bytes"
@@ -39,9 +51,9 @@ def conclude(session: Session, journal: Journal, watch: Watch, ended_early: str 
     chosen = best_candidates(job, session.losses)[0]
     target = job.folder / "adapter"
     weights = weights_of(job.candidate(chosen))
-    export(target, weights, job.spec, base_model=job.model.name)
+    export(target, weights, job.spec, provenance(session, chosen))
     lora.set_adapter_weights(session.objective.unet, weights)
-    _require_same_picture(session)
+    _prove(session)
     record_memory(watch, journal)
     report = TrainReport(
         fingerprint=job.fingerprint,
@@ -67,32 +79,41 @@ def conclude(session: Session, journal: Journal, watch: Watch, ended_early: str 
     return report
 
 
-def _require_same_picture(session: Session) -> None:
-    """The exported file, loaded as its users will load it, draws what the adapter in memory draws."""
-    import numpy as np
+def _prove(session: Session) -> None:
+    """Each exported form, loaded as its users will load it, draws what the adapter in memory draws.
 
-    from shoes.device import torch_dtype
-
+    The base's UNet is loaded once beside the session's own, and every form is put on it and taken off again.
+    """
     job, where = session.job, session.decisions
     prompt = sample_prompts(session)[:1]
-    inside = np.asarray(draw_with_session(session, prompt)[0], dtype=np.float32)
-    kept = session.objective.unet
-    loaded = load_pipeline(
-        job.model.path,
-        device=where.device,
-        dtype=torch_dtype(where.precision),
-        scheduler=job.sampler.scheduler,
-        adapter_dir=job.folder / "adapter",
-    )
-    session.objective = session.objective.with_unet(loaded.unet)
-    outside = np.asarray(draw_with_session(session, prompt)[0], dtype=np.float32)
-    session.objective = session.objective.with_unet(kept)
-    difference = float(np.abs(inside - outside).mean())
-    if difference >= 1.0:
-        raise TrainingError(
-            f"The exported adapter draws another picture than the one in memory (mean difference {difference:.2f} "
-            f"of 255). The checkpoints in {job.checkpoints} are kept; please report this as a bug."
-        )
+    pipeline = sampling_pipeline(session)
+
+    def draw(pipeline: "StableDiffusionPipeline") -> "Image":
+        return draw_samples(session, pipeline, prompt)[0]
+
+    with _rounded(session):
+        expected, updates = draw(pipeline), updates_of(session.objective.unet)
+        pipeline.unet = load_unet(job.model.path, device=where.device, dtype=torch_dtype(where.precision))
+        differences = prove(job.folder / "adapter", pipeline, updates=updates, expected=expected, draw=draw)
+    log.info("the %s draw what the adapter in memory draws", ", ".join(differences))
+
+
+@contextmanager
+def _rounded(session: Session) -> Iterator[None]:
+    """The adapter in the precision of the frozen weights, as pipelines hold it.
+
+    Rounding it to bf16 alone changes pictures: by 0.4 grey levels of 255 on the demo's model.
+    """
+    unet = session.objective.unet
+    kept = lora.adapter_weights(unet)
+    parameters = lora.trainable(unet)
+    try:
+        for parameter in parameters.values():
+            parameter.data = parameter.data.to(unet.dtype)
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.data = kept[name].to(parameter.device)
 
 
 def _record(report: TrainReport, journal: Journal) -> None:

@@ -1,10 +1,12 @@
 """What a training writes on its way: checkpoints, candidates, and what is removed for them."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from shoes.evaluation.choice import shortlist
 from shoes.publishing.export import export
+from shoes.publishing.kohya import Provenance, count_tags
 from shoes.reports import HeldOutLoss
 from shoes.storage import remove_path
 from shoes.tracking.journal import Journal
@@ -14,6 +16,8 @@ from shoes.training.session import Session
 from shoes.training.validation import kept_losses, validate
 
 log = logging.getLogger(__name__)
+SD2_TEXT_WIDTH = 1024
+"""Stable Diffusion 2.x reads a wider text encoder than 1.x, whose width is 768."""
 
 
 def save_checkpoint(session: Session, journal: Journal) -> None:
@@ -26,7 +30,21 @@ def save_candidate(session: Session) -> None:
     """The adapter as it is now, exported."""
     with session.as_exported():
         weights = lora.adapter_weights(session.objective.unet)
-    export(session.job.candidate(session.step), weights, session.job.spec, base_model=session.job.model.name)
+    export(session.job.candidate(session.step), weights, session.job.spec, provenance(session, session.step))
+
+
+def provenance(session: Session, step: int) -> Provenance:
+    """Where the adapter as it was at a step comes from."""
+    objective = session.objective
+    return Provenance(
+        base_model=session.job.model.name,
+        step=step,
+        num_train_images=len(session.train),
+        precision=session.decisions.precision,
+        prediction_type=objective.schedule.config.prediction_type,
+        is_v2=objective.unet.config.cross_attention_dim == SD2_TEXT_WIDTH,
+        tags=count_tags(Counter(session.train.captions[row] for row in session.train.caption_of)),
+    )
 
 
 def start_run(session: Session, journal: Journal) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 
 from shoes import stages
-from shoes.forecast.plan import plan
+from shoes.forecast.plan import PROOF_DRAWINGS, plan
 from shoes.publishing.export import export
 from shoes.spec import Recipe
 from shoes.tracking.journal import read_events
-from shoes.training import saving
+from shoes.training import conclusion, saving
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,10 @@ def test_the_plan_counts_what_the_run_did(
     micro: Callable[..., Recipe], flags: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported: list[object] = []
+    proven: list[object] = []
     monkeypatch.setattr(saving, "export", lambda *args, **kwargs: exported.append(args) or export(*args, **kwargs))
+    drawn = conclusion.draw_samples
+    monkeypatch.setattr(conclusion, "draw_samples", lambda *args: proven.append(args) or drawn(*args))
     recipe = micro({"train.validation_images": "2", **flags})
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
     work = plan(recipe.train, recipe.eval, data, start_step=0, is_cached=False)
@@ -34,6 +37,7 @@ def test_the_plan_counts_what_the_run_did(
     assert work.num_steps == report.step
     assert work.num_validations == done["validation"]
     assert work.num_candidates == len(exported)
+    assert len(proven) == PROOF_DRAWINGS
 
 
 def test_a_plan_from_the_middle_counts_what_is_left(micro: Callable[..., Recipe]) -> None:

@@ -12,9 +12,10 @@ Faults are matched with the request's path, in the order in which they were made
 import hashlib
 import json
 import re
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +23,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from tests.hub import uploads
+
 Kind = Literal["model", "dataset"]
+METHODS = ("GET", "HEAD", "POST", "PUT")
 LARGE = (".safetensors", ".bin", ".ckpt", ".png", ".jpg", ".jpeg", ".zip", ".parquet")
 """What a repository keeps in LFS: announced with its SHA-256, and served from another address."""
 
@@ -36,14 +40,14 @@ class StoredFile:
     is_large: bool
 
     @classmethod
-    def of(cls, path: Path) -> Self:
+    def of(cls, path: Path, name: str) -> Self:
         content = path.read_bytes()
         return cls(
             path,
             len(content),
             hashlib.sha256(content).hexdigest(),
             hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
-            path.suffix in LARGE,
+            Path(name).suffix in LARGE,
         )
 
     @property
@@ -61,6 +65,7 @@ class Repository:
     revisions: set[str]
     token: str | None
     """Files are for those who send this token; everyone sees that the repository exists."""
+    is_private: bool = False
 
 
 @dataclass
@@ -90,11 +95,17 @@ class Changes:
     flip: bool = False
 
 
+def _commit_of(files: Mapping[str, StoredFile]) -> str:
+    return hashlib.sha1("".join(f"{path} {file.sha256}\n" for path, file in files.items()).encode()).hexdigest()
+
+
 class HubServer:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.sent: list[Request] = []
         self.stopped = threading.Event()
+        self._sent_to_us = tempfile.TemporaryDirectory()
+        self.uploads = uploads.Uploads(Path(self._sent_to_us.name))
         self._repositories: dict[tuple[str, str], Repository] = {}
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
@@ -120,6 +131,7 @@ class HubServer:
             self._server.shutdown()
             self._server.server_close()
             self._thread.join()
+            self._sent_to_us.cleanup()
 
     def add(
         self,
@@ -133,10 +145,16 @@ class HubServer:
     ) -> str:
         """Serve a folder as a repository, as it is now; its commit is returned."""
         paths = sorted(p for p in folder.rglob("*") if p.is_file())
-        files = {p.relative_to(folder).as_posix(): StoredFile.of(p.resolve()) for p in paths}
-        listing = "".join(f"{path} {file.sha256}\n" for path, file in files.items())
-        commit = commit or hashlib.sha1(listing.encode()).hexdigest()
+        files = {(path := p.relative_to(folder).as_posix()): StoredFile.of(p.resolve(), path) for p in paths}
+        commit = commit or _commit_of(files)
         self._repositories[kind, name] = Repository(files, commit, {commit, *branches}, token)
+        return commit
+
+    def replace(self, name: str, paths: Mapping[str, Path], *, is_private: bool) -> str:
+        """A model's repository as a commit leaves it; its commit is returned."""
+        files = {path: StoredFile.of(place, path) for path, place in sorted(paths.items())}
+        commit = _commit_of(files)
+        self._repositories["model", name] = Repository(files, commit, {commit, "main"}, None, is_private)
         return commit
 
     def find(self, kind: str, name: str) -> Repository | None:
@@ -158,11 +176,11 @@ class HubServer:
 
     def status(self, match: str, code: int, *, error: str | None = None, times: float = 1) -> None:
         """An error answer, with the Hub's X-Error-Code if one is given; HEAD is answered so as well."""
-        self._add(match, times, lambda handler: handler.fail(code, error), ("GET", "HEAD", "POST"))
+        self._add(match, times, lambda handler: handler.fail(code, error), METHODS)
 
     def hang_up(self, match: str, *, times: float = 1) -> None:
         """The connection is closed without an answer."""
-        self._add(match, times, lambda handler: handler.hang_up(), ("GET", "HEAD", "POST"))
+        self._add(match, times, lambda handler: handler.hang_up(), METHODS)
 
     def slow(self, match: str, *, seconds: float, times: float = 1) -> None:
         """The answer comes late."""
@@ -229,11 +247,17 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        self._answer()
+
+    @property
+    def body(self) -> str:
+        return self.content.decode()
+
     def _answer(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path)
-        length = int(self.headers.get("Content-Length") or 0)
-        self.body = self.rfile.read(length).decode()
+        self.content = uploads.read_content(self)
         has_token = "Authorization" in self.headers
         self.request_made = Request(self.command, path, self.headers.get("Range"), has_token)
         self.hub.requests.append(self.request_made)
@@ -247,6 +271,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _route(self, path: str, query: dict[str, list[str]]) -> None:
         # the revision is quoted once more than the rest: refs/pr/1 is refs%2Fpr%2F1
+        if uploads.answer(self, path):
+            return
         if found := re.fullmatch(r"/(datasets/)?(.+?)/resolve/([^/]+)/(.+)", path):
             kind, name, revision, file = found.groups()
             self._resolve("dataset" if kind else "model", unquote(name), unquote(revision), unquote(file))
@@ -283,7 +309,7 @@ class Handler(BaseHTTPRequestHandler):
                 for path, f in repository.files.items()
                 if (path in wanted if wanted is not None else path.startswith(below))
             ]
-            self._send_json(files)
+            self.send_json(files)
             return
         with_blobs = "blobs" in query
         siblings = [
@@ -291,8 +317,14 @@ class Handler(BaseHTTPRequestHandler):
             for path, f in repository.files.items()
         ]
         gated = "auto" if repository.token else False
-        common = {"id": name, "sha": repository.commit, "private": False, "gated": gated, "disabled": False}
-        self._send_json({**common, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings})
+        common = {
+            "id": name,
+            "sha": repository.commit,
+            "private": repository.is_private,
+            "gated": gated,
+            "disabled": False,
+        }
+        self.send_json({**common, "disabled": False, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings})
 
     def _resolve(self, kind: str, name: str, revision: str, path: str) -> None:
         repository = self._require(kind, name, revision)
@@ -336,8 +368,8 @@ class Handler(BaseHTTPRequestHandler):
             headers = {**headers, "Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
         self._send(code, bytes(content[start:]), headers)
 
-    def _send_json(self, value: object) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def send_json(self, value: object, code: int = 200) -> None:
+        self._send(code, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def fail(self, code: int, error: str | None, more: dict[str, str] | None = None) -> bool:
         headers = {**(more or {}), **({"X-Error-Code": error, "X-Error-Message": error} if error else {})}

@@ -6,84 +6,29 @@ import numpy as np
 import pytest
 import torch
 
-from shoes.model.load import load_pipeline, load_unet
+from shoes.model.load import load_unet
 from shoes.publishing.export import adapter_sha256, export, weights_of
-from shoes.sampling import draw
-from shoes.spec import TrainSpec
 from shoes.storage import sha256
 from shoes.training import lora
-
-SPEC = TrainSpec(rank=4, lora_alpha=12, resolution=64)
-FEED_FORWARD = ("to_k", "to_q", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
-OTHERS = {
-    "rslora": SPEC.model_copy(update={"use_rslora": True}),
-    "feed-forward": SPEC.model_copy(update={"lora_target_modules": FEED_FORWARD}),
-    "both": SPEC.model_copy(update={"use_rslora": True, "lora_target_modules": FEED_FORWARD}),
-}
-
-
-class Drawing:
-    prompt = "A professional product photo of black casual shoes, summer collection, men"
-    seed = 3
-
-
-def picture(pipeline) -> np.ndarray:
-    image, *_ = draw(pipeline, [Drawing()], num_inference_steps=3, guidance_scale=4.0, resolution=64)
-    return np.asarray(image, dtype=np.float32)
-
-
-def pipeline(night, adapter_dir=None):
-    return load_pipeline(
-        night.models.base.path, device="cpu", dtype=torch.float32, scheduler="ddim", adapter_dir=adapter_dir
-    )
-
-
-def strong_adapter(night, spec: TrainSpec = SPEC) -> dict[str, torch.Tensor]:
-    """An adapter whose alpha is not its rank and whose effect is plain to see."""
-    unet = load_unet(night.models.base.path, device="cpu", dtype=torch.float32)
-    lora.add_adapter(unet, spec)
-    generator = torch.Generator().manual_seed(0)
-    return {
-        name: 0.1 * torch.randn(weight.shape, generator=generator)
-        for name, weight in lora.adapter_weights(unet).items()
-    }
-
-
-def test_every_format_draws_what_the_adapter_in_memory_draws(night, tmp_path) -> None:
-    weights = strong_adapter(night)
-    export(tmp_path / "adapter", weights, SPEC, base_model="tiny")
-    inside = pipeline(night)
-    lora.add_adapter(inside.unet, SPEC)
-    lora.set_adapter_weights(inside.unet, weights)
-    expected = picture(inside)
-    assert np.abs(expected - picture(pipeline(night))).mean() > 5, "the adapter does something"
-    diffusers = picture(pipeline(night, tmp_path / "adapter"))
-    kohya = pipeline(night)
-    kohya.load_lora_weights(tmp_path / "adapter/kohya", weight_name="adapter.safetensors")
-    peft = pipeline(night)
-    from peft import PeftModel
-
-    peft.unet = PeftModel.from_pretrained(peft.unet, tmp_path / "adapter/peft")
-    for found in (diffusers, picture(kohya), picture(peft)):
-        assert np.abs(found - expected).mean() < 1
+from tests.publishing.adapters import BASE, OTHERS, SPEC, Drawing, picture, pipeline, strong_adapter
 
 
 def test_equal_weights_make_equal_files(night, tmp_path) -> None:
     weights = strong_adapter(night)
     for name in ("one", "two"):
-        export(tmp_path / name, weights, SPEC, base_model="tiny")
+        export(tmp_path / name, weights, SPEC, BASE)
     files = [file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*") if file.is_file()]
     assert len(files) == 5
     for file in files:
         assert sha256(tmp_path / "one" / file) == sha256(tmp_path / "two" / file)
     other = {name: weight + 1e-6 for name, weight in weights.items()}
-    export(tmp_path / "other", other, SPEC, base_model="tiny")
+    export(tmp_path / "other", other, SPEC, BASE)
     assert adapter_sha256(tmp_path / "other") != adapter_sha256(tmp_path / "one")
 
 
 def test_an_export_can_be_read_back(night, tmp_path) -> None:
     weights = strong_adapter(night)
-    export(tmp_path / "adapter", weights, SPEC, base_model="tiny")
+    export(tmp_path / "adapter", weights, SPEC, BASE)
     found = weights_of(tmp_path / "adapter")
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
@@ -123,7 +68,7 @@ def test_options_of_the_adapter_travel_in_every_format(night, tmp_path, name: st
 
     spec = OTHERS[name]
     weights = strong_adapter(night, spec)
-    export(tmp_path / "adapter", weights, spec, base_model="tiny")
+    export(tmp_path / "adapter", weights, spec, BASE)
     unet = load_unet(night.models.base.path, device="cpu", dtype=torch.float32)
     base = output(unet)
     lora.add_adapter(unet, spec)
@@ -148,7 +93,7 @@ def test_kohya_gets_the_alpha_that_gives_rank_stabilised_scale(night, tmp_path) 
     from safetensors import safe_open
 
     spec = OTHERS["rslora"]
-    export(tmp_path / "adapter", strong_adapter(night, spec), spec, base_model="tiny")
+    export(tmp_path / "adapter", strong_adapter(night, spec), spec, BASE)
     with safe_open(tmp_path / "adapter/kohya/adapter.safetensors", "pt") as file:
         alphas = {file.get_tensor(name).item() for name in file.keys() if name.endswith(".alpha")}  # noqa: SIM118
         assert alphas == {12 * 4**0.5}

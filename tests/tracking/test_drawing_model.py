@@ -118,10 +118,9 @@ def test_a_version_from_before_the_parameters_still_draws(in_night, model, monke
     """Its configuration has neither options for drawing nor a negative prompt, and it has no signature."""
     from types import SimpleNamespace
 
-    from shoes import stages
     from shoes.tracking.drawing_model import DrawingModel
 
-    config = {k: v for k, v in stages._drawing_config(in_night.recipe).items() if k not in ("inference",)}
+    config = {k: v for k, v in judging.drawing_config(in_night.recipe).items() if k not in ("inference",)}
     config.pop("negative_prompt", None)
     context = SimpleNamespace(model_config=config, artifacts={"adapter": str(in_night.training.adapter_dir)})
     old = DrawingModel()
@@ -133,14 +132,14 @@ def test_a_version_from_before_the_parameters_still_draws(in_night, model, monke
 def test_registering_loads_no_model_and_draws_nothing(
     store: str, own_world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shoes import recipes, stages
+    from shoes import judging, recipes
 
     monkeypatch.setattr("shoes.model.load.load_pipeline", lambda *given, **how: pytest.fail("the model was loaded"))
     client = connect(store)
     run = client.create_run(client.create_experiment("trial", artifact_location=str(own_world / "artifacts")))
     (own_world / "adapter").mkdir()
     (own_world / "adapter/weights").write_bytes(b"weights")
-    config = stages._drawing_config(recipes.load("demo"))
+    config = judging.drawing_config(recipes.load("demo"))
     candidate = Candidate(run.info.run_id, own_world / "adapter", "0" * 64, "1" * 16, config, tags={})
     assert Registry(store, "trial").register(candidate) == "1"
 
