@@ -1,5 +1,6 @@
 """An adapter to publish, and what is known of it: found again from a recipe, or from the registered model."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ from shoes.settings import Settings
 from shoes.spec import Recipe
 from shoes.tracking.registry import Champion, Registry
 from shoes.training.run import finished, make_job
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

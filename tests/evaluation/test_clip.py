@@ -50,8 +50,8 @@ def test_a_hundred_photos_and_captions_score_as_a_plain_reference_says(clip: Cli
             tokens = tokenizer(caption, truncation=True, max_length=places, return_tensors="pt")
             lengths.append(len(tokenizer(caption)["input_ids"]))
             pixels = processor(images=Image.open(record.image).convert("RGB"), return_tensors="pt")
-            image, text = model(**tokens, **pixels).image_embeds[0], model(**tokens, **pixels).text_embeds[0]
-            reference.append(float(torch.nn.functional.cosine_similarity(image, text, dim=0)))
+            output = model(**tokens, **pixels)
+            reference.append(float(torch.nn.functional.cosine_similarity(output.image_embeds, output.text_embeds)[0]))
     assert max(lengths) > places > min(lengths)
     images = clip.embed_images((Image.open(record.image).convert("RGB") for record in records), batch_size=7)
     cosines = (images * clip.embed_captions(captions, batch_size=9)).sum(1)
