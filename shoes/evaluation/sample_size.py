@@ -43,7 +43,8 @@ def plan(
     """The fewest images that reach a half-width; where none do, the most precise plan, and its wider half-width.
 
     Among plans of equally many images, the most precise. Which photos a plan takes is what `choose_records` takes.
-    At 80 % power an improvement of δ points needs a half-width of 0.7 δ: 1.96 / (1.96 + 0.84).
+    An improvement of δ points is found with a power of 80 % at a half-width of 0.7 δ, 1.96 / (1.96 + 0.84); 0.65 δ
+    leaves some room for the few captions.
 
     Args:
         captions: of the test photos, repeats included.

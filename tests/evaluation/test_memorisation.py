@@ -136,6 +136,8 @@ def test_silence_on_few_pictures_proves_little() -> None:
 def test_the_closest_pairs_come_first_and_equals_in_order() -> None:
     assert closest_pairs([0.5, 0.9, 0.7, 0.9], [4, 0, 2, 1], count=3) == [(1, 0), (3, 1), (2, 2)]
     assert len(closest_pairs(np.linspace(0, 1, 50), np.arange(50))) == 20
+    cosines = np.tile([0.5, 0.9], 100)
+    assert closest_pairs(cosines, np.arange(200)) == [(i, i) for i in range(1, 40, 2)]
     with pytest.raises(ValueError, match="one index per cosine"):
         closest_pairs([0.5], [1, 2])
 

@@ -14,6 +14,7 @@ from shoes.evaluation.sample_size import (
     half_width_of,
     plan,
 )
+from shoes.evaluation.statistics import variance_moments
 
 CATALOGUE = [13, 9, 7, 6, 5, 4, 4, 3, *[2] * 6, *[1] * 27]
 """Repeats of the 41 captions of the catalogue's 90 test photos."""
@@ -44,6 +45,14 @@ def test_a_half_width_by_hand() -> None:
     assert half_width_of(captions, 3) == pytest.approx(expected)
     expected = t.ppf(0.9, 9) * np.sqrt((1 + 2 / 2) / 10)
     assert half_width_of(captions, 1, level=0.8, between=1, within=2) == pytest.approx(expected)
+
+
+def test_captions_of_unequal_frequency_by_hand() -> None:
+    """Four photos of one caption and one of each of two others, two images each."""
+    counts = np.array([8, 2, 2])
+    _, freedom = variance_moments(counts, BETWEEN / (BETWEEN + WITHIN))
+    variance = BETWEEN * (64 + 4 + 4) / 144 + WITHIN / 12
+    assert half_width_of([*"aaaabc"], 2) == pytest.approx(t.ppf(0.975, freedom) * np.sqrt(variance))
 
 
 def test_a_few_frequent_captions_cost_precision() -> None:
