@@ -17,7 +17,7 @@ def shoes(*words: str):
 
 
 def test_the_commands_are_those_that_work() -> None:
-    assert sorted(main.commands) == ["check", "data", "evaluate", "forecast", "model", "run", "train"]
+    assert sorted(main.commands) == ["check", "data", "evaluate", "forecast", "model", "report", "run", "train"]
 
 
 def test_help_loads_no_heavy_library() -> None:

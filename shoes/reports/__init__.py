@@ -30,6 +30,7 @@ from shoes.reports.night import (
     NightReport,
     Outcome,
     PromotionReport,
+    StageRun,
     StageTime,
 )
 from shoes.reports.training import (
@@ -72,6 +73,7 @@ __all__ = [
     "Report",
     "SplitCount",
     "Spread",
+    "StageRun",
     "StageTime",
     "TrainReport",
 ]

@@ -13,7 +13,7 @@ from shoes import environment
 from shoes.reports import DataReport, EvaluationReport, PromotionReport
 from shoes.settings import PROJECT_ROOT, Settings, load_settings
 from shoes.spec import Recipe
-from shoes.storage import fingerprint, pretty_json, write_text
+from shoes.storage import fingerprint, pretty_json, sha256, write_text
 from shoes.tracking import inputs
 from shoes.tracking.journal import Journal
 from shoes.tracking.mirror import Destination
@@ -102,6 +102,11 @@ def promotion(journal: Journal, evaluated: EvaluationReport, report: PromotionRe
     """The decision."""
     values = {"promoted": str(report.promoted).lower(), "promotion_reason": report.reason}
     journal.tags(f"promotion/{evaluated.fingerprint}/{report.promoted}", values)
+
+
+def page(journal: Journal, path: Path) -> None:
+    """The night as a page: report/index.html of the run. One that changed takes the place of the former."""
+    journal.artifact(f"report/{sha256(path)[:16]}", path, "report")
 
 
 def _commit() -> dict[str, str]:
