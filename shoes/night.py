@@ -66,7 +66,7 @@ def report(  # noqa: PLR0913 - what all stages found
         forecast=forecast,
         finished=told.finished if told else datetime.now(UTC),
         page=training.run_dir / page.PAGE,
-        timeline=told.timeline if told else tuple(timeline) or _by_the_stages(times),
+        timeline=(told.timeline if told else ()) or tuple(timeline) or _by_the_stages(times),
     )
     keep(night)
     _show(night, recipe, models, data)

@@ -44,6 +44,8 @@ def entries(evidence: Evidence) -> tuple[Entry, ...]:
 
 def _stages(timeline: Sequence[StageRun]) -> Iterator[Entry]:
     for stage in timeline:
+        if stage.started is None:  # how long it took stands in a table of its own
+            continue
         details = [f"{duration(stage.seconds)}, {stage.state.lower()}"]
         if stage.tries > 1:
             details.append(f"after {stage.tries} tries")

@@ -25,7 +25,7 @@ _VARIABLES = {
     BAD: "--bad",
     WARN: "--warn",
 }
-_RC: dict[str, Any] = {
+_RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "shoes",
     "text.parse_math": False,  # what is between two dollar signs is text like any other
