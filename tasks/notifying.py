@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from prefect.blocks.abstract import NotificationBlock
-from prefect.blocks.core import Block
+from prefect.blocks.core import Block, UnknownBlockType
 from prefect.client.orchestration import get_client
-from prefect.exceptions import UnknownBlockType
 
 from shoes.errors import ConfigurationError, Problem, TransientError
 
@@ -70,7 +69,9 @@ def _load(name: str) -> NotificationBlock | str:
         return "is no block: a block is named TYPE/NAME, for example slack-webhook/team"
     try:
         block = Block.load(name)
-    except (ValueError, UnknownBlockType):
+    except UnknownBlockType:
+        return "belongs to an integration of Prefect that is not installed here"
+    except ValueError:
         return "is no block of this Prefect server"
     if not isinstance(block, NotificationBlock):
         return f"is a block of type {block.get_block_type_slug()}, which sends no notifications"
