@@ -55,7 +55,7 @@ def _troubles(client: SyncPrefectClient, run: TaskRun) -> tuple[str, ...]:
 
 
 def _reasons(client: SyncPrefectClient, task_run: UUID, count: int) -> list[str]:
-    """Why tries failed, from the log, which reaches the API some seconds later; those that are there when it is late."""
+    """Why tries failed, from the log, which reaches the API some seconds later; fewer where it is late."""
     until = time.monotonic() + SECONDS_TO_SETTLE
     this_run = LogFilter(task_run_id=LogFilterTaskRunId(any_=[task_run]))
     while True:
