@@ -15,7 +15,7 @@ from shoes.reports import NightReport
 from tests.publishing import sample_night as sample
 
 VOID = {"meta", "link", "img", "br", "input", "hr", "use", "path"}
-HOSTILE = '<script>alert("x")</script> & "quoted" $\\frac{1}{0}$ \u978b'
+HOSTILE = '$\\frac{1}{0}$ <script>alert("x")</script> & "quoted" \u978b'
 
 
 @dataclass

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from shoes.evaluation.pictures import open_picture
 
-_QUALITY = 85
+_QUALITY, _QUALITY_SMALL = 85, 95
 _SMALL = 256
-"""Up to this side colours are kept at full resolution: there, halving them shows and saves nothing."""
+"""Up to this side a picture is shown enlarged, where losses show, and saves next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ def inline(path: Path, title: str, alt: str, note: str = "") -> Picture:
         image = open_picture(path)
     except OSError:
         return Picture(title, alt, "", "the picture is gone")
-    return Picture(title, alt, data_uri(_jpeg(path, _QUALITY)), note, *image.size)
+    return Picture(
+        title, alt, data_uri(_jpeg(path, _QUALITY if max(image.size) > _SMALL else _QUALITY_SMALL)), note, *image.size
+    )
 
 
 def data_uri(jpeg: bytes) -> str:
