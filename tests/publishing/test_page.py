@@ -1,6 +1,7 @@
 """The page is whole in itself, says all that was found, and trusts no text that it shows."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -133,10 +134,13 @@ def test_texts_from_outside_stay_texts(tmp_path: Path) -> None:
     found = sample.evaluation(
         folder / "e", gallery=sample.gallery(folder, (HOSTILE,)), breakdowns=(breakdown,), notes=(HOSTILE,)
     )
-    page = read(sample.night(folder, evaluation=found, verdict=HOSTILE, recipe=HOSTILE))
+    night = sample.night(folder, evaluation=found, verdict=HOSTILE, recipe=HOSTILE)
+    page = read(night)
     assert len(page.all("script")) == 1
     assert page.text.count('<script>alert("x")</script>') > 4
     assert any(HOSTILE in image["alt"] for image in page.all("img"))
+    drawn = re.findall("<text [^>]*>([^<]*)</text>", render(gather(night)))
+    assert any(text.startswith(HOSTILE[:13]) for text in drawn), "what looks like a formula is drawn as it is written"
 
 
 def test_a_picture_that_is_gone_leaves_a_gap(tmp_path: Path) -> None:

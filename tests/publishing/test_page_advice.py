@@ -109,11 +109,11 @@ def test_a_champion_is_drawn_with_loaded_and_exported(tmp_path: Path) -> None:
     steps = next_steps(make(tmp_path / "run"), recipes.load("overnight"), SPEC)
     assert [step.title for step in steps] == [
         "Draw with the champion",
+        "Export it",
         "Load it in diffusers",
-        "Take it to ComfyUI or AUTOMATIC1111",
         "Load it from MLflow",
     ]
-    assert steps[0].command.startswith("shoes model try --recipe '/nights/run 1/spec.toml' --adapter ")
+    assert steps[0].command.startswith("shoes generate --recipe '/nights/run 1/spec.toml' 'a professional")
     refused = next_steps(make(tmp_path / "run", promoted=False), recipes.load("overnight"), SPEC)
     assert [step.title for step in refused] == ["Draw with the adapter all the same"]
 

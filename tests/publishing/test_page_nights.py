@@ -116,6 +116,13 @@ def test_what_paused_since_the_last_night_is_told_beside_it(two_nights, runs: Pa
     assert "Since then: The training of demo is paused at step 40" in result.output
 
 
+def test_a_night_of_another_version_is_told_of(runs: Path) -> None:
+    write_text(runs / "old" / "night.json", '{"verdict": "something"}')
+    result = shoes("--no-open")
+    assert result.exit_code == 1
+    assert f"{runs / 'old' / 'night.json'} was written by another version" in result.stderr
+
+
 def test_where_nothing_ever_ran_it_says_how(own_world: Path) -> None:
     result = shoes("--no-open")
     assert result.exit_code == 1

@@ -251,23 +251,21 @@ def _not_in_mlflow(case: _Case) -> Iterator[Step]:
 
 def _use_it(case: _Case) -> Iterator[Step]:
     folder, prompt = case.night.train.adapter_dir, "a professional product photo of red casual shoes"
-    first = "Draw with the champion" if case.night.promoted else "Draw with the adapter all the same"
-    yield Step(
-        first,
-        "New pictures of your own captions.",
-        shlex.join(["shoes", "model", "try", "--recipe", str(case.spec), "--adapter", str(folder), "--prompt", prompt]),
-    )
+    draw = ["shoes", "generate", "--recipe", str(case.spec)]
     if not case.night.promoted:
+        title, why = "Draw with the adapter all the same", "Your own captions say more than a number."
+        yield Step(title, why, shlex.join([*draw, "--adapter", str(folder), prompt]))
         return
+    yield Step("Draw with the champion", "Pictures of your own captions.", shlex.join([*draw, prompt]))
+    yield Step(
+        "Export it",
+        "For diffusers, PEFT, ComfyUI and AUTOMATIC1111, with a model card; --push OWNER/NAME sends it to the Hub.",
+        shlex.join(["shoes", "export", "--recipe", str(case.spec)]),
+    )
     yield Step(
         "Load it in diffusers",
         f"{case.recipe.model.pretrained_model_name_or_path} is its base.",
         f"pipeline.load_lora_weights({str(folder)!r})",
-    )
-    yield Step(
-        "Take it to ComfyUI or AUTOMATIC1111",
-        "The same weights in kohya's format, alpha included.",
-        shlex.join(["cp", str(folder / "kohya" / "adapter.safetensors"), "ComfyUI/models/loras/"]),
     )
     if uri := case.night.promotion.model_uri:
         yield Step(

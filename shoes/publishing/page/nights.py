@@ -58,9 +58,20 @@ def newest(roots: Sequence[Path], recipe: str | None = None) -> NightReport:
     if nights:
         return max(nights, key=lambda night: night.finished)
     which = f"night of {recipe}" if recipe else "night"
-    begun = unfinished(roots, recipe)
-    known = begun[0].sentence if begun else f"To run one: shoes run --recipe {recipe or 'demo'}"
-    raise TrainingError(f"No {which} has finished yet in {' or '.join(map(str, roots))}. {known}")
+    places = " or ".join(map(str, roots))
+    raise TrainingError(f"No {which} has finished yet in {places}. {_instead(roots, recipe)}")
+
+
+def _instead(roots: Sequence[Path], recipe: str | None) -> str:
+    """What is known where there is no night to tell of, and what to do."""
+    if begun := unfinished(roots, recipe):
+        return begun[0].sentence
+    if unread := [folder for folder in _folders(roots) if (folder / FILE).exists() and kept(folder) is None]:
+        return (
+            f"{unread[0] / FILE} was written by another version, or is damaged. To tell of that night again: "
+            f"shoes run --recipe {unread[0] / 'spec.toml'}"
+        )
+    return f"To run one: shoes run --recipe {recipe or 'demo'}"
 
 
 def unfinished(roots: Sequence[Path], recipe: str | None = None) -> list[Unfinished]:
