@@ -37,7 +37,7 @@ from shoes.reports import (
 )
 from shoes.storage import pretty_json, write_text
 
-EVENING = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
+EVENING = datetime(2025, 3, 1, 22, 0, tzinfo=UTC)
 COLOURS = ("Black", "White", "Red", "Navy Blue", "Olive")
 
 

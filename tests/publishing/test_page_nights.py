@@ -109,6 +109,7 @@ def test_a_night_that_is_not_over_is_told_of(runs: Path, status: str) -> None:
 
 
 def test_what_paused_since_the_last_night_is_told_beside_it(two_nights, runs: Path) -> None:
+    begun(runs / "a killed one before", "KILLED")
     begun(runs / "begun", "SCHEDULED", paused="at step 40: the window ends at 07:00")
     result = shoes("--no-open")
     assert result.exit_code == 0
