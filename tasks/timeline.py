@@ -32,13 +32,18 @@ def stage_runs() -> tuple[StageRun, ...]:
 
 
 def _settled(client: SyncPrefectClient, flow_run: UUID, asking: str | None) -> list[TaskRun]:
-    """The other task runs, once all of them have ended, or as they are when waiting takes too long."""
+    """The other task runs, once all of them have ended, or as they are when waiting takes too long.
+
+    The API learns of runs in their order: when it knows the one that asks, it knows those before it.
+    """
     until = time.monotonic() + SECONDS_TO_SETTLE
     this_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
     while True:
         found = client.read_task_runs(flow_run_filter=this_run, sort=TaskRunSort.EXPECTED_START_TIME_ASC)
         runs = [run for run in found if str(run.id) != asking]
-        if all(run.state and run.state.is_final() for run in runs) or time.monotonic() > until:
+        is_complete = asking is None or len(runs) < len(found)
+        have_ended = all(run.state and run.state.is_final() for run in runs)
+        if (is_complete and have_ended) or time.monotonic() > until:
             return runs
         time.sleep(0.2)
 
