@@ -1,10 +1,15 @@
 """The last stage: what the night did, in one report."""
 
 import json
+import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from shoes import stages, verdict
+from shoes.environment.addresses import without_secrets
 from shoes.forecast import outcome
+from shoes.publishing import page
+from shoes.publishing.page import nights
 from shoes.reports import (
     DataReport,
     EnvironmentReport,
@@ -12,6 +17,7 @@ from shoes.reports import (
     ModelsReport,
     NightReport,
     PromotionReport,
+    StageRun,
     StageTime,
     TrainReport,
 )
@@ -19,8 +25,10 @@ from shoes.settings import Settings, load_settings
 from shoes.spec import Recipe
 from shoes.storage import pretty_json, write_text
 
+log = logging.getLogger(__name__)
 
-def report(
+
+def report(  # noqa: PLR0913 - what all stages found
     recipe: Recipe,
     environment: EnvironmentReport,
     models: ModelsReport,
@@ -28,21 +36,21 @@ def report(
     training: TrainReport,
     evaluation: EvaluationReport,
     promotion: PromotionReport,
+    *,
+    timeline: Sequence[StageRun] = (),
 ) -> NightReport:
-    """Put the stages' reports together and keep them in the run's folder."""
+    """Put the stages' reports together, as a page and as night.json in the run's folder.
+
+    A night that is told again, because all was done already, keeps its time and its timeline.
+
+    Args:
+        timeline: when each stage ran; none given: only how long each took is known.
+    """
     settings = load_settings()
     run_id = stages.run_id(recipe, models, data)
-    said = outcome.kept(training.run_dir)
-    times = (
-        StageTime(name="verify-environment", seconds=environment.seconds),
-        StageTime(name="fetch-model", seconds=models.seconds),
-        StageTime(name="prepare-data", seconds=data.seconds),
-        *([StageTime(name="forecast", seconds=said.measuring_seconds)] if said else []),
-        StageTime(name="train-lora", seconds=training.seconds),
-        StageTime(name="evaluate", seconds=evaluation.seconds),
-        StageTime(name="promote", seconds=promotion.seconds),
-    )
-    forecast = outcome.outcome(said, training)
+    told = _told_before(recipe, training, evaluation, promotion)
+    times = told.stages if told else _times(environment, models, data, training, evaluation, promotion)
+    forecast = outcome.outcome(outcome.kept(training.run_dir), training)
     where = _where_to_look(recipe, settings, training, evaluation, promotion, run_id)
     night = NightReport(
         recipe=recipe.name,
@@ -50,16 +58,70 @@ def report(
         text=verdict.text(recipe, training, evaluation, promotion, times, where, forecast),
         promoted=promotion.promoted,
         run_id=run_id,
-        tracking_uri=settings.tracking_uri,
+        tracking_uri=without_secrets(settings.tracking_uri),
         train=training,
         evaluation=evaluation,
-        promotion=promotion,
+        promotion=told.promotion if told else promotion,
         stages=times,
         forecast=forecast,
-        finished=datetime.now(UTC),
+        finished=told.finished if told else datetime.now(UTC),
+        page=training.run_dir / page.PAGE,
+        timeline=(told.timeline if told else ()) or tuple(timeline) or _by_the_stages(times),
     )
-    write_text(training.run_dir / "night.json", pretty_json(json.loads(night.model_dump_json())))
+    keep(night)
+    _show(night, recipe, models, data)
     return night
+
+
+def _told_before(
+    recipe: Recipe, training: TrainReport, evaluation: EvaluationReport, promotion: PromotionReport
+) -> NightReport | None:
+    """The night as it is kept, if it came to the same."""
+    kept = nights.kept(training.run_dir)
+    if kept is None or (kept.recipe, kept.train, kept.promoted) != (recipe.name, training, promotion.promoted):
+        return None
+    return kept if kept.evaluation.fingerprint == evaluation.fingerprint else None
+
+
+def _times(
+    environment: EnvironmentReport,
+    models: ModelsReport,
+    data: DataReport,
+    training: TrainReport,
+    evaluation: EvaluationReport,
+    promotion: PromotionReport,
+) -> tuple[StageTime, ...]:
+    said = outcome.kept(training.run_dir)
+    seconds = {
+        "verify-environment": environment.seconds,
+        "fetch-model": models.seconds,
+        "prepare-data": data.seconds,
+        **({"forecast": said.measuring_seconds} if said else {}),
+        "train-lora": training.seconds,
+        "evaluate": evaluation.seconds,
+        "promote": promotion.seconds,
+    }
+    return tuple(StageTime(name=name, seconds=value) for name, value in seconds.items())
+
+
+def _show(night: NightReport, recipe: Recipe, models: ModelsReport, data: DataReport) -> None:
+    """The page, here and in MLflow. A verdict is one without a page, too: `shoes report` makes it later."""
+    try:
+        stages.record_page(recipe, models, data, page.write(night))
+    except OSError as error:
+        log.warning("the report's page could not be written: %s; `shoes report` tries again", error)
+
+
+def keep(night: NightReport) -> None:
+    """Write night.json into the run's folder."""
+    write_text(night.train.run_dir / nights.FILE, pretty_json(json.loads(night.model_dump_json())))
+
+
+def _by_the_stages(times: Sequence[StageTime]) -> tuple[StageRun, ...]:
+    """Without a clock: the stages in their order, and how long each took."""
+    return tuple(
+        StageRun(name=stage.name, started=None, ended=None, seconds=stage.seconds, state="Completed") for stage in times
+    )
 
 
 def _where_to_look(
@@ -70,7 +132,11 @@ def _where_to_look(
     promotion: PromotionReport,
     run_id: str | None,
 ) -> list[str]:
-    lines = [f"pictures  {evaluation.grid}", f"adapter   {training.adapter_dir}"]
+    lines = [
+        f"report    {training.run_dir / page.PAGE}",
+        f"pictures  {evaluation.grid}",
+        f"adapter   {training.adapter_dir}",
+    ]
     if promotion.model_uri:
         lines.append(f"champion  {promotion.model_uri} (version {promotion.champion_version})")
     if run_id is None:
@@ -79,5 +145,7 @@ def _where_to_look(
         lines.append(f"curves    run {run_id} of {recipe.publish.experiment}; to see it:")
         lines.append(f"          mlflow server --port 5001 --workers 1 --backend-store-uri {settings.tracking_uri}")
     else:
-        lines.append(f"curves    run {run_id} of {recipe.publish.experiment} at {settings.tracking_uri}")
+        lines.append(
+            f"curves    run {run_id} of {recipe.publish.experiment} at {without_secrets(settings.tracking_uri)}"
+        )
     return lines

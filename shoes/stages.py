@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
 from shoes import dataset, environment, judging
 from shoes.errors import ShoesError, TrainingError
@@ -232,6 +233,12 @@ def run_id(recipe: Recipe, models: ModelsReport, data: DataReport) -> str | None
     with _opened(recipe, _job(recipe, models, data)) as (_, mirror):
         pass
     return mirror.run_id
+
+
+def record_page(recipe: Recipe, models: ModelsReport, data: DataReport, page: Path) -> None:
+    """Keep the night's page with its MLflow run."""
+    with _opened(recipe, _job(recipe, models, data)) as (journal, _):
+        recording.page(journal, page)
 
 
 def _job(recipe: Recipe, models: ModelsReport, data: DataReport) -> Job:

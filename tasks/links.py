@@ -9,9 +9,13 @@ from shoes import verdict
 from shoes.environment.text import rows, sentence
 from shoes.forecast import text
 from shoes.forecast.reports import Forecast
+from shoes.publishing.page.message import mlflow_links
+from shoes.publishing.page.pictures import within
 from shoes.reports import EnvironmentReport, NightReport, PausedTraining, TrainReport
 from shoes.spec import Recipe
 
+PICTURE_BYTES = 200 * 1024
+"""Most that a picture takes in an artifact, which Prefect keeps in its database."""
 PAUSED = "Training paused"
 """Name of the state of a run that stopped before its end and goes on another time; for Prefect it is completed."""
 
@@ -51,7 +55,19 @@ def paused(training: PausedTraining) -> State[PausedTraining]:
 
 
 def show_verdict(report: NightReport) -> None:
-    """The verdict as an artifact in Prefect's dashboard."""
-    create_markdown_artifact(
-        f"**{report.verdict}**\n\n```text\n{report.text}\n```", key="verdict", description=report.verdict
-    )
+    """The verdict as an artifact in Prefect's dashboard: where the page is, a picture, and all of the text."""
+    create_markdown_artifact(verdict_markdown(report), key="verdict", description=report.verdict)
+
+
+def verdict_markdown(report: NightReport) -> str:
+    """The verdict in Markdown, with the comparison as a small picture inside it."""
+    picture = within(report.evaluation.grid, PICTURE_BYTES)
+    links = [f"[{name}]({address})" for name, address in mlflow_links(report).items()]
+    blocks = [
+        f"**{report.verdict}**",
+        f"Report: `{report.page}`" if report.page else "",
+        " · ".join(links),
+        f"![The same captions and seeds, drawn by base and adapter]({picture})" if picture else "",
+        f"```text\n{report.text}\n```",
+    ]
+    return "\n\n".join(block for block in blocks if block)

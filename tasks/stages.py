@@ -18,6 +18,7 @@ from shoes.spec import Recipe
 from tasks.links import flow_run_links, show_environment, show_forecast, show_pause, show_verdict
 from tasks.live import live
 from tasks.retrying import RETRYING
+from tasks.timeline import stage_runs
 
 
 @task(name="verify-environment", **RETRYING)
@@ -100,6 +101,6 @@ def report(
     promotion: PromotionReport,
 ) -> NightReport:
     """Say what the night did."""
-    verdict = night.report(recipe, environment, models, data, training, evaluation, promotion)
+    verdict = night.report(recipe, environment, models, data, training, evaluation, promotion, timeline=stage_runs())
     show_verdict(verdict)
     return verdict

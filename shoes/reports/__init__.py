@@ -31,6 +31,7 @@ from shoes.reports.night import (
     NightReport,
     Outcome,
     PromotionReport,
+    StageRun,
     StageTime,
 )
 from shoes.reports.training import (
@@ -74,6 +75,7 @@ __all__ = [
     "Role",
     "SplitCount",
     "Spread",
+    "StageRun",
     "StageTime",
     "TrainReport",
 ]

@@ -1,6 +1,7 @@
 """What was decided, and the night as a whole."""
 
 from datetime import datetime
+from pathlib import Path
 
 from shoes.reports.base import Report
 from shoes.reports.evaluation import EvaluationReport
@@ -28,6 +29,21 @@ class StageTime(Report):
 
     name: str
     seconds: float
+
+
+class StageRun(Report):
+    """A stage as it went this night: when, how it ended, and what it met."""
+
+    name: str
+    started: datetime | None
+    """None here and for `ended`: nobody watched the clock, only how long it took is known."""
+    ended: datetime | None
+    seconds: float
+    state: str
+    """In Prefect's words, such as Completed or Cached."""
+    tries: int = 1
+    troubles: tuple[str, ...] = ()
+    """Why earlier tries failed, and what was done about it."""
 
 
 class Outcome(Report):
@@ -68,3 +84,7 @@ class NightReport(Report):
     forecast: Outcome | None = None
     """How right the forecast was; none where there is nothing to compare."""
     finished: datetime
+    page: Path | None = None
+    """The night as a page, report/index.html in the run's folder."""
+    timeline: tuple[StageRun, ...] = ()
+    """The stages in the order in which they ran."""

@@ -13,7 +13,7 @@ from shoes import environment
 from shoes.reports import ArmScores, Comparison, DataReport, EvaluationReport, Interval, PromotionReport
 from shoes.settings import PROJECT_ROOT, Settings, load_settings
 from shoes.spec import GateSpec, Recipe
-from shoes.storage import fingerprint, pretty_json, write_text
+from shoes.storage import fingerprint, pretty_json, sha256, write_text
 from shoes.tracking import inputs
 from shoes.tracking.journal import Journal
 from shoes.tracking.mirror import Destination
@@ -124,6 +124,11 @@ def promotion(journal: Journal, job: Job, evaluated: EvaluationReport, gate: Gat
     file = job.folder / "promotion.json"
     write_text(file, pretty_json({"gate": gate.model_dump(mode="json"), "decision": report.model_dump(mode="json")}))
     journal.artifact(f"{name}/{fingerprint(gate)}", file, "evaluation")
+
+
+def page(journal: Journal, path: Path) -> None:
+    """The night as a page: report/index.html of the run. One that changed takes the place of the former."""
+    journal.artifact(f"report/{sha256(path)[:16]}", path, "report")
 
 
 def _commit() -> dict[str, str]:

@@ -118,6 +118,7 @@ def test_a_version_from_before_the_parameters_still_draws(in_night, model, monke
     """Its configuration has neither options for drawing nor a negative prompt, and it has no signature."""
     from types import SimpleNamespace
 
+    from shoes import judging
     from shoes.tracking.drawing_model import DrawingModel
 
     config = {k: v for k, v in judging.drawing_config(in_night.recipe).items() if k not in ("inference",)}

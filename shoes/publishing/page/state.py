@@ -1,0 +1,28 @@
+"""The verdict's state: the one word that stands over it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from shoes.reports import NightReport
+
+
+@dataclass(frozen=True)
+class State:
+    """A state, and in which colour it is shown."""
+
+    name: Literal["promoted", "not promoted", "no difference", "alarm"]
+    tone: Literal["good", "bad", "plain"]
+    words: str
+
+
+def state(night: NightReport) -> State:
+    """An alarm comes before all; identical pictures, or an interval with 0 in it, are no difference."""
+    alarm = night.evaluation.memorisation
+    if alarm is not None and alarm.fires:
+        return State("alarm", "bad", "Memorisation alarm")
+    if night.promoted:
+        return State("promoted", "good", "Promoted")
+    found = night.evaluation.comparisons[0]
+    if found.identical or found.clip_score.low <= 0 <= found.clip_score.high:
+        return State("no difference", "plain", "No difference" if found.identical else "No reliable difference")
+    return State("not promoted", "bad" if found.clip_score.high < 0 else "plain", "Not promoted")
