@@ -36,6 +36,7 @@ def evaluation_inputs(
         spec=recipe.eval,
         test=_photos(data.path / "test", data.fingerprint),
         training=_photos(job.train_dir, job.inputs[0]),
+        validation=_photos(job.validation_dir, job.inputs[1]),
         model_fingerprint=models.base.fingerprint,
         adapter=Adapter(training.adapter_dir, training.adapter_sha256),
         judges=_judges(models),

@@ -160,8 +160,10 @@ def _comparison_rows(comparison: Comparison) -> list[str]:
 
 
 def _repeats(found: Memorisation) -> str:
-    few = "" if found.is_enough else f"; {found.num_drawn} pictures are few for a silent alarm to mean much"
-    return f"{'YES' if found.fires else 'no'}, {found.reason}{few}"
+    if found.fires:
+        return f"YES, {found.reason}"
+    few = "" if found.is_enough else f"; {found.num_drawn} pictures are few for that to mean much"
+    return f"no sign of it (z {found.z:+.1f}, closest pictures p = {found.p_tail:.2g}){few}"
 
 
 def forecast_outcome(found: Outcome) -> str:

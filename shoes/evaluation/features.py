@@ -28,6 +28,8 @@ class Features:
     """Of all test photos, in the split's order."""
     training: Floats | None = None
     """Of all training photos, where they are compared."""
+    validation: Floats | None = None
+    """Of all validation photos, likewise."""
     captions: Mapping[str, Floats] = field(default_factory=dict)
     """By caption; empty for a judge without words."""
 
@@ -43,6 +45,7 @@ def look(inputs: EvaluationInputs, pictures: Mapping[str, Sequence[Path]]) -> di
             arms={arm: looked.at_pictures(paths) for arm, paths in pictures.items()},
             photos=looked.at_photos(inputs.test),
             training=looked.at_photos(inputs.training) if role != "second_clip" else None,
+            validation=looked.at_photos(inputs.validation) if role != "second_clip" else None,
             captions=looked.read(captions) if role != "dino" else {},
         )
     return found

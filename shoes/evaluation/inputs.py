@@ -88,6 +88,8 @@ class EvaluationInputs:
     test: Photos
     training: Photos
     """What the adapter has seen."""
+    validation: Photos
+    """What it has not seen either: more photos for the memorisation alarm to compare with."""
     model_fingerprint: str
     adapter: Adapter
     judges: Judges
@@ -137,7 +139,7 @@ class EvaluationInputs:
         """Name of the result."""
         adapters = [arm.adapter.sha256 if arm.adapter else None for arm in self.arms]
         judges = {role: (judge.fingerprint, judge.note) for role, judge in self.judges.by_role().items()}
-        photos = (self.test.fingerprint, self.training.fingerprint)
+        photos = (self.test.fingerprint, self.training.fingerprint, self.validation.fingerprint)
         thresholds = (self.gate.max_memorisation_z, self.gate.min_memorisation_p)
         models = (self.model_fingerprint, adapters, judges, self.left_out)
         return storage.fingerprint(_FORMAT, self.spec, photos, models, self.settings, thresholds)

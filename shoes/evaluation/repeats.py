@@ -36,15 +36,20 @@ def find_nearest(pictures: Floats, seen: Features, training: Sequence[Record]) -
 
 
 def sound_alarm(
-    drawn: Nearest, drawings: Sequence[Drawing], records: Sequence[Record], seen: Features, gate: GateSpec
+    drawn: Nearest, drawings: Sequence[Drawing], held_out: Sequence[Record], seen: Features, gate: GateSpec
 ) -> Alarm:
-    """The alarm on an adapter's pictures, with all test photos as what is to be expected."""
-    held_out = find_nearest(seen.photos, seen, drawn.training)
+    """The alarm on an adapter's pictures.
+
+    Args:
+        held_out: the test photos, then the validation photos: what is to be expected of photos that were not seen.
+    """
+    assert seen.validation is not None, "the judge of pictures looks at the validation photos"
+    expected = find_nearest(np.concatenate([seen.photos, seen.validation]), seen, drawn.training)
     return alarm(
         drawn.cosines,
-        held_out.cosines,
+        expected.cosines,
         drawn_clusters=[drawing.prompt for drawing in drawings],
-        held_out_clusters=[record.caption for record in records],
+        held_out_clusters=[record.caption for record in held_out],
         max_z=gate.max_memorisation_z,
         min_p=gate.min_memorisation_p,
     )

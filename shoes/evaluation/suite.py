@@ -111,7 +111,8 @@ def _report(inputs: EvaluationInputs, folder: Path, found: Found, notes: Sequenc
     write_grid(folder / GRID, found.records, found.drawings, found.pictures)
     judge, training = found.seen[found.pictures_judge], inputs.training.records
     drawn = find_nearest(judge.arms["adapter"], judge, training)
-    alarm = sound_alarm(drawn, found.drawings, found.records, judge, inputs.gate)
+    held_out = [*found.records, *inputs.validation.records]
+    alarm = sound_alarm(drawn, found.drawings, held_out, judge, inputs.gate)
     closest = [picture for picture, _ in closest_pairs(drawn.cosines, drawn.indices)]
     pairs = copy_pairs(folder, found.drawings, found.pictures["adapter"], drawn, closest)
     by_role = inputs.judges.by_role()

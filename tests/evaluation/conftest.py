@@ -122,6 +122,7 @@ def make_inputs(
             "spec": spec,
             "test": Photos(photos, "test photos"),
             "training": Photos(training_photos, "training photos"),
+            "validation": Photos([paint(tmp_path / "val", number) for number in range(200, 208)], "validation photos"),
             "model_fingerprint": "model",
             "adapter": Adapter(tmp_path / "adapter", "adapter-hash"),
             "judges": Judges(JudgeModel("tiny clip", clip_path, "clip")),

@@ -65,9 +65,9 @@ def test_what_the_judges_saw_is_kept(
 
     monkeypatch.setattr(ClipScorer, "embed_images", count)
     evaluate(make_inputs(), tools)
-    assert sorted(looked) == [12, 16, 16, 16], "training photos, test photos, and two arms"
+    assert sorted(looked) == [8, 12, 16, 16, 16], "validation, training and test photos, and two arms"
     evaluate(make_inputs(spec={"seed": 9, "num_resamples": 300}), tools)
-    assert sorted(looked[4:]) == [16, 16], "another seed draws other pictures of the same captions"
+    assert sorted(looked[5:]) == [16, 16], "another seed draws other pictures of the same captions"
 
 
 def test_parts_of_the_test_split_are_told_apart(make_inputs: MakeInputs, tools: Tools) -> None:
@@ -99,6 +99,7 @@ def test_copies_of_training_photos_sound_the_alarm(make_inputs: MakeInputs, trai
     assert open_picture(first.drawn).tobytes() == open_picture(first.photo).tobytes()
     assert len(found.pairs) == 20
     assert not found.is_enough, "64 pictures are few"
+    assert (found.num_drawn, found.num_held_out) == (64, 24), "test and validation photos"
 
 
 def test_the_gallery_outlives_the_cache(make_inputs: MakeInputs, tools: Tools, tmp_path: Path) -> None:

@@ -150,7 +150,13 @@ def test_one_different_picture_is_a_difference(make_inputs: MakeInputs, arms: Ar
 
 def test_all_that_decides_the_result_is_in_its_fingerprint(make_inputs: MakeInputs) -> None:
     other = Adapter(Path("other"), "other")
-    changes = [{}, {"test": Photos([], "x")}, {"training": Photos([], "x")}, {"model_fingerprint": "x"}]
+    changes = [
+        {},
+        {"test": Photos([], "x")},
+        {"training": Photos([], "x")},
+        {"validation": Photos([], "x")},
+        {"model_fingerprint": "x"},
+    ]
     clip, other_clip = (JudgeModel("clip", Path("clip"), name) for name in ("clip", "other"))
     changes += [{"judges": Judges(other_clip)}, {"judges": Judges(clip, dino=clip)}, {"left_out": ("DINOv2",)}]
     changes += [{"judges": Judges(JudgeModel("clip", Path("clip"), "clip", "a stand-in"))}]

@@ -174,7 +174,7 @@ def _weak_groups(case: _Case) -> Iterator[Step]:
         named = ", ".join(f"{row.value} ({_difference(row)}, {row.num_images} pictures)" for row in weak)
         source = case.recipe.data.source or "FOLDER"
         yield Step(
-            f"Add photos of {', '.join(row.value for row in weak)}",
+            f"Add photos: {', '.join(row.value.lower() for row in weak)}",
             f"The adapter gains least there: {named}.",
             shlex.join(["shoes", "data", "import", source, "--recipe", str(case.spec)]),
         )

@@ -13,6 +13,7 @@ from shoes.publishing.page import course, gallery, learning, numbers, results
 from shoes.publishing.page.advice import next_steps
 from shoes.publishing.page.charts import Table
 from shoes.publishing.page.evidence import Evidence, gather
+from shoes.publishing.page.numbers import sentence
 from shoes.publishing.page.state import state
 from shoes.reports import NightReport
 from shoes.storage import fingerprint, write_text
@@ -62,6 +63,7 @@ def render(evidence: Evidence) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["sentence"] = sentence
     return environment.get_template("page.html.j2").render(
         style=_file("page.css"), script=_file("page.js"), **_content(evidence)
     )

@@ -51,3 +51,8 @@ def day(moment: datetime) -> str:
 def clock(moment: datetime) -> str:
     """Time of day on this machine's clock."""
     return f"{moment.astimezone():%H:%M:%S}"
+
+
+def sentence(text: str) -> str:
+    """A reason that stands alone: with a capital at its beginning and a full stop at its end."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else text

@@ -23,6 +23,10 @@ def state(night: NightReport) -> State:
     if night.promoted:
         return State("promoted", "good", "Promoted")
     found = night.evaluation.comparisons[0]
-    if found.identical or found.clip_score.low <= 0 <= found.clip_score.high:
-        return State("no difference", "plain", "No difference" if found.identical else "No reliable difference")
-    return State("not promoted", "bad" if found.clip_score.high < 0 else "plain", "Not promoted")
+    if found.identical:
+        return State("no difference", "plain", "No difference")
+    difference = found.difference(night.promotion.metric)
+    if difference is not None and difference.low <= 0 <= difference.high:
+        return State("no difference", "plain", "No reliable difference")
+    is_worse = difference is not None and difference.high < 0
+    return State("not promoted", "bad" if is_worse else "plain", "Not promoted")
