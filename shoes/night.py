@@ -98,7 +98,7 @@ def _times(
         "prepare-data": data.seconds,
         **({"forecast": said.measuring_seconds} if said else {}),
         "train-lora": training.seconds,
-        **({"choose-checkpoint": training.choice.seconds} if training.choice and training.choice.judge else {}),
+        **({"choose-checkpoint": training.choice.seconds} if training.choice else {}),
         "evaluate": evaluation.seconds,
         "promote": promotion.seconds,
     }

@@ -21,6 +21,7 @@ STAGES = [
     "prepare-data",
     "forecast",
     "train-lora",
+    "choose-checkpoint",
     "evaluate",
     "promote",
     "report",

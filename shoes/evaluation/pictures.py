@@ -64,7 +64,7 @@ def draw_set(
         drawings: what to draw.
         make_draw: gives what draws.
         metadata: text put into every PNG beside its prompt and seed.
-        on_picture: told after each how many of the set are there.
+        on_picture: told before the first and after each how many of the set are there.
     """
     paths = picture_paths(folder, len(drawings))
     if is_whole(folder):
@@ -74,8 +74,10 @@ def draw_set(
     missing = [number for number, path in enumerate(paths) if not is_readable(path)]
     if missing:
         todo = [drawings[number] for number in missing]
+        draw = make_draw()
+        on_picture(len(drawings) - len(missing))  # a rate begins here, not after the first batch
         # A source that stops early leaves pictures missing; the gates then name them.
-        for done, (number, picture) in enumerate(zip(missing, make_draw()(todo), strict=False), start=1):
+        for done, (number, picture) in enumerate(zip(missing, draw(todo), strict=False), start=1):
             _save(picture, paths[number], drawings[number], metadata)
             on_picture(len(drawings) - len(missing) + done)
     if all(path.is_file() for path in paths):

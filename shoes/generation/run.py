@@ -113,6 +113,7 @@ def _draw_missing(plan: Plan, folder: Path, missing: Sequence[int], found: Pictu
     for precision in tries:
         is_last = precision == tries[-1]
         still_bad = []
+        on_progress(len(found), len(plan.pictures))  # a rate begins here, not after the first batch
         for drawn in draw(plan, bad, precision) if bad else ():
             if drawn.verdict != "OK" and not is_last:
                 still_bad.append(drawn.number)

@@ -201,7 +201,7 @@ def test_a_model_of_the_hub_that_is_not_here_can_be_made(quick_checks: list[Chec
     report = verify(recipes.load("overnight"), load_settings(), checks=checks)
     assert lines(report)["Model files"].status == "INFO"
     assert "shoes model fetch" in lines(report)["Model files"].detail
-    assert "model download 2.56 GB" in lines(report)["Disk"].detail
+    assert "model download 4.48 GB" in lines(report)["Disk"].detail
 
 
 def test_in_the_flow_what_is_made_later_never_blocks(quick_checks: list[Check], damaged_data: Path) -> None:

@@ -172,7 +172,7 @@ def test_all_that_decides_the_result_is_in_its_fingerprint(make_inputs: MakeInpu
 def test_progress_counts_over_all_arms(make_inputs: MakeInputs, arms: Arms) -> None:
     told: list[tuple[int, int, str]] = []
     evaluate(make_inputs(), Tools(arms), lambda done, total, note="": told.append((done, total, note)))
-    assert told == [(n, 32, "base" if n <= 16 else "adapter") for n in range(1, 33)]
+    assert told == [*((n, 32, "base") for n in range(17)), *((n, 32, "adapter") for n in range(16, 33))]
 
 
 def blacken(draw: Draw, drawings) -> Iterator[Image.Image]:

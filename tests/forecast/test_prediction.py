@@ -22,7 +22,10 @@ def test_the_parts_are_counts_times_what_was_measured() -> None:
     assert part(found, "encoding photos and captions") == pytest.approx(510 * 0.1 + (112 + 41) * 0.01 + 4)
     assert part(found, "held-out loss") == pytest.approx(3 * 8 * (64 + 64) * 0.05)
     assert part(found, "sample images") == 3 * (2 + 4 * 10)
-    assert part(found, "evaluation") == pytest.approx(2 * 90 * 2 * 8 + 2 * 5 + 1 + 1.5 * 360 * 0.1)
+    assert part(found, "choosing a checkpoint") == 2 * 64 * 8 + 2 * 5, "two candidates, 64 validation captions each"
+    drawing, scoring = 2 * 90 * 2 * 8 + 2 * 5, 1 + (2 * 64 + 360 + 600) * 0.1
+    loss = 2 * 5 + 2 * 8 * 64 * 0.05 + 90 * 0.1
+    assert part(found, "evaluation") == pytest.approx(drawing + scoring + loss)
     assert sum(p.seconds for p in found.parts) == pytest.approx(found.night_seconds)
     assert found.ends_at == NOW + timedelta(seconds=found.night_seconds)
 
@@ -108,7 +111,7 @@ def test_too_little_disk_is_said() -> None:
     assert not found.fits_disk
     assert "SHOES_DATA_DIR" in advised(found)[0]
     without = forecast(measurement(latent_bytes_per_photo=0, text_bytes_per_caption=0))
-    assert found.disk_bytes - without.disk_bytes == 510 * 131_072 + (112 + 41) * 236_544
+    assert found.disk_bytes - without.disk_bytes == 600 * 131_072 + (112 + 41) * 236_544
 
 
 @pytest.mark.parametrize("changes", [{}, {"memory": ()}])

@@ -13,6 +13,7 @@ from flows.cli import main
 from shoes import sampling
 from shoes.model.load import load_unet
 from shoes.publishing.export import export
+from shoes.publishing.kohya import Provenance
 from shoes.spec import TrainSpec
 from shoes.training import lora
 
@@ -47,7 +48,7 @@ def strong(night, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shapes = {name: weight.shape for name, weight in lora.adapter_weights(unet).items()}
     weights = {name: 0.1 * torch.randn(shape, generator=numbers) for name, shape in shapes.items()}
     folder = tmp_path_factory.mktemp("strong") / "adapter"
-    export(folder, weights, spec, base_model="tiny")
+    export(folder, weights, spec, Provenance("tiny"))
     return folder
 
 

@@ -29,7 +29,7 @@ def test_the_page_is_written_once_and_kept_in_mlflow(in_night) -> None:
     assert again.page.read_bytes() == content
     assert [event["id"] for event in read_events(journal)] == known
     assert f"report    {first.page}" in first.text
-    assert [run.name for run in first.timeline][-3:] == ["train-lora", "evaluate", "promote"]
+    assert [run.name for run in first.timeline][-4:] == ["train-lora", "choose-checkpoint", "evaluate", "promote"]
     client = connect(load_settings().tracking_uri)
     assert "report/index.html" in [file.path for file in client.list_artifacts(first.run_id, "report")]
     kept = NightReport.model_validate_json((in_night.training.run_dir / "night.json").read_bytes())
