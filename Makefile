@@ -18,11 +18,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/shoes run --recipe demo
 
+# Tests of one file share what they set up, so a file goes to one worker; each computes with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: check
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: check
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: setup
 	$(BIN)/ruff check .

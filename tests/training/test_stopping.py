@@ -1,15 +1,21 @@
 """Why a training stops before its last step, and that nothing is lost by it."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shoes import stages
 from shoes.reports import HeldOutLoss, PausedTraining, TrainReport
 from shoes.spec import Recipe
+from shoes.storage import write_text
 from shoes.tracking.journal import read_events
 from shoes.training import stopping
+from shoes.training.saving import prune_candidates
 from shoes.training.signals import StopRequest
 from shoes.training.stopping import Stops, is_over, no_gain
 from tests.training.opening import train
@@ -105,3 +111,18 @@ def test_only_the_best_candidates_are_kept(micro: Callable[..., Recipe]) -> None
     ranked = sorted((loss for loss in report.losses if loss.step), key=lambda loss: loss.mean)
     left = sorted(path.name for path in (report.run_dir / "candidates").iterdir())
     assert left == sorted(f"step-{loss.step:06d}" for loss in ranked[:2])
+
+
+def test_among_losses_that_are_alike_the_earliest_candidates_stay(micro: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Within their error all six are as good: the lowest stays, and the earliest, which the choice would take."""
+    models, data = stages.fetch_model(micro()), stages.prepare_data(micro())
+    job = replace(stages._job(micro(), models, data), folder=tmp_path / "run")
+    random, found = np.random.default_rng(0), []
+    for step in range(1, 7):
+        values = random.standard_normal((20, 8))
+        values += 0.1 - values.mean() + (0 if step == 4 else 1e-6 * step)
+        job.candidate(step).mkdir(parents=True)
+        write_text(job.folder / "validation" / f"step-{step:06d}.json", json.dumps(values.tolist()))
+        found.append(HeldOutLoss(step=step, mean=float(values.mean()), standard_error=0.1, train_mean=0.1))
+    prune_candidates(job, found)
+    assert sorted(path.name for path in job.candidates.iterdir()) == ["step-000001", "step-000002", "step-000004"]
