@@ -263,7 +263,7 @@ def test_every_deployment_points_at_a_flow_that_takes_its_parameters() -> None:
 
     document = yaml.safe_load((PROJECT_ROOT / "prefect.yaml").read_text())
     names = {deployment["name"] for deployment in document["deployments"]}
-    assert {"overnight", "prototype", "demo", *STAGES} == names
+    assert {"overnight", "prototype", "demo", *STAGES} - {"choose-checkpoint"} == names
     for deployment in document["deployments"]:
         path, _, function = deployment["entrypoint"].partition(":")
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoes.errors import TrackingUnavailable
 from shoes.storage import write_text
+from shoes.tracking.database import make_database
 from shoes.tracking.journal import Event, read_with_offsets
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def connect(tracking_uri: str) -> "MlflowClient":
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a page for what we say in a line
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    if tracking_uri.startswith("sqlite:///"):
-        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    make_database(tracking_uri)
     mlflow.set_tracking_uri(tracking_uri)
     return mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
