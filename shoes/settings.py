@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from shoes.errors import ConfigurationError, Problem
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
-SECTIONS = ("model", "data", "train", "eval", "inference", "publish", "window")
+SECTIONS = ("model", "data", "train", "eval", "gate", "inference", "publish", "window")
 """Sections of a recipe; `SHOES_TRAIN__SEED=7` sets a field that the recipe leaves open."""
 
 

@@ -47,3 +47,16 @@ def test_all_wrong_settings_are_told_at_once(tmp_path: Path, monkeypatch: pytest
 def test_loading_settings_writes_nothing(tmp_path: Path) -> None:
     load_settings()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_section_of_a_recipe_can_be_set_by_variables() -> None:
+    from pydantic import BaseModel
+
+    from shoes.settings import SECTIONS
+    from shoes.spec import Recipe
+
+    fields = Recipe.model_fields.items()
+    sections = [
+        name for name, field in fields if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    ]
+    assert sorted(SECTIONS) == sorted(sections)
