@@ -32,6 +32,7 @@ def test_three_judges_score_what_they_were_asked_for(
     assert comparison.second_clip_score == comparison.clip_score, "the same model, so the same scores"
     assert comparison.dino_similarity is not None
     assert comparison.dino_similarity.num_values == 16
+    assert comparison.dino_similarity != comparison.clip_image_similarity, "each judge has eyes of its own"
     by_name = {arm.name: arm for arm in report.arms}
     assert by_name["real"].second_clip_score == by_name["real"].clip_score
     assert by_name["real"].dino_similarity is None

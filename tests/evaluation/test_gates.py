@@ -120,3 +120,11 @@ def test_a_split_with_one_caption_or_a_damaged_photo_is_named(photos) -> None:
     one, other = check_test_split(photos, [Drawing("the same", 1, 0), Drawing("the same", 2, 3)])
     assert "fewer than two different captions" in one.what
     assert "1 photos are missing or damaged: 1003.png" in other.what
+
+
+@pytest.mark.parametrize("field", ["cosine", "photo_cosine", "second_cosine", "dino_cosine"])
+def test_a_score_of_any_judge_that_is_not_finite_is_found(field: str) -> None:
+    scores = fine()
+    scores["base"][1] = scores["base"][1].model_copy(update={field: float("nan")})
+    (problem,) = check_scores(scores, EXPECTED)
+    assert (problem.where, "1 of 2 scores are not finite" in problem.what) == ("base", True)
