@@ -46,3 +46,15 @@ def test_a_limit_above_the_split_takes_all() -> None:
     records = photos({"black": 3})
     assert choose_records(records, 10) == choose_records(records, None) == [0, 1, 2]
     assert choose_records(records, 2) != [0, 1]
+
+
+def test_a_wanted_precision_decides_how_many_are_drawn(photos) -> None:
+    from shoes.evaluation.sample_size import plan
+
+    captions = [photo.caption for photo in photos]
+    wanted = EvalSpec(num_images=2, images_per_caption=1, half_width=1.5)
+    size = plan(captions, 1.5)
+    drawings = plan_drawings(photos, wanted)
+    assert len(drawings) == size.num_images * size.images_per_caption > 2
+    assert len({drawing.seed for drawing in drawings}) == len(drawings)
+    assert plan_drawings(photos, wanted.model_copy(update={"half_width": None})) != drawings
