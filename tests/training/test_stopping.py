@@ -120,7 +120,7 @@ def test_among_losses_that_are_alike_the_earliest_candidates_stay(micro: Callabl
     random, found = np.random.default_rng(0), []
     for step in range(1, 7):
         values = random.standard_normal((20, 8))
-        values += 0.1 - values.mean() + (0 if step == 4 else 1e-6 * step)
+        values += 0.1 - values.mean() + (0 if step == 4 else 1e-6 * (7 - step))
         job.candidate(step).mkdir(parents=True)
         write_text(job.folder / "validation" / f"step-{step:06d}.json", json.dumps(values.tolist()))
         found.append(HeldOutLoss(step=step, mean=float(values.mean()), standard_error=0.1, train_mean=0.1))
