@@ -143,3 +143,16 @@ def test_weak_colours_are_those_whose_interval_lies_below_the_others(tmp_path: P
     assert [row.value for row in weak_values(rows)] == ["Olive", "Navy Blue"]
     even = [row.model_copy(update={"adapter": 30, "base": 26, "difference": interval(4, 1)}) for row in rows]
     assert weak_values(even) == ()
+
+
+def test_advice_and_state_look_at_what_the_gate_looks_at(tmp_path: Path) -> None:
+    """Clearly better by CLIP score, and unclear by the likeness that decides."""
+    from shoes.publishing.page.state import state
+
+    found = comparison("base", 4.0, 1.0, clip_image_similarity=interval(1.0, 2.0))
+    night = make(tmp_path, found)
+    promotion = night.promotion.model_copy(update={"metric": "clip_image_similarity", "promoted": False})
+    unclear = night.model_copy(update={"promotion": promotion, "promoted": False})
+    assert "Measure more precisely" in [step.title for step in next_steps(unclear, None, SPEC)]
+    assert state(unclear).words == "No reliable difference"
+    assert "Measure more precisely" not in [step.title for step in next_steps(night, None, SPEC)]

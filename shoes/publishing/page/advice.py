@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shoes.publishing.page.numbers import plain, signed
-from shoes.reports import Breakdown, Comparison, HeldOutLoss, NightReport
+from shoes.reports import Breakdown, Comparison, HeldOutLoss, Interval, NightReport
 from shoes.spec import Recipe
 
 _OFF = 0.25
@@ -33,6 +33,12 @@ class _Case:
     @property
     def against_base(self) -> Comparison:
         return self.night.evaluation.comparisons[0]
+
+    @property
+    def difference(self) -> Interval | None:
+        """What the gate looks at, against the base; none where it was not measured, or the pictures are the same."""
+        found = self.against_base
+        return None if found.identical else found.difference(self.night.promotion.metric)
 
     def run(self, **changes: object) -> str:
         """The night again, with other values."""
@@ -93,8 +99,8 @@ def _learned_nothing(case: _Case) -> Iterator[Step]:
 
 
 def _unclear(case: _Case) -> Iterator[Step]:
-    found = case.against_base.clip_score
-    if case.against_base.identical or not found.low <= 0 <= found.high:
+    found = case.difference
+    if found is None or not found.low <= 0 <= found.high:
         return
     half = (found.high - found.low) / 2
     if abs(found.mean) >= half / 4:
@@ -120,11 +126,11 @@ def _longer(case: _Case) -> int:
 
 
 def _worse(case: _Case) -> Iterator[Step]:
-    if not case.against_base.identical and case.against_base.clip_score.high < 0:
+    if case.difference is not None and case.difference.high < 0:
         rate = case.recipe.train.learning_rate / 2
         yield Step(
             "Train more gently",
-            "The adapter follows the captions worse than the base. Look at the pictures: where they fall apart the "
+            "The adapter does worse than the base. Look at the pictures: where they fall apart the "
             "rate was too high; where they are good photos of something else the captions do not fit the photos.",
             case.run(train__learning_rate=f"{rate:.2g}"),
         )
