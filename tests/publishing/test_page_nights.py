@@ -1,6 +1,7 @@
 """Which night `shoes report` tells of, and what it says where there is none."""
 
 import json
+import time
 import webbrowser
 from datetime import timedelta
 from pathlib import Path
@@ -110,6 +111,7 @@ def test_a_night_that_is_not_over_is_told_of(runs: Path, status: str) -> None:
 
 def test_what_paused_since_the_last_night_is_told_beside_it(two_nights, runs: Path) -> None:
     begun(runs / "a killed one before", "KILLED")
+    time.sleep(0.01)  # the journal counts milliseconds
     begun(runs / "begun", "SCHEDULED", paused="at step 40: the window ends at 07:00")
     result = shoes("--no-open")
     assert result.exit_code == 0
