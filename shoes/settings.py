@@ -4,13 +4,15 @@ Read from `SHOES_*` environment variables, then from `.env` in the working folde
 """
 
 import difflib
+import getpass
 import os
+import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shoes.errors import ConfigurationError, Problem
@@ -18,6 +20,9 @@ from shoes.errors import ConfigurationError, Problem
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = ("model", "data", "train", "eval", "gate", "inference", "publish", "window")
 """Sections of a recipe; `SHOES_TRAIN__SEED=7` sets a field that the recipe leaves open."""
+
+_OTHERS = ("mlflow_tracking_uri", "prefect_api_url")
+"""Settings that have the names by which MLflow and Prefect know them."""
 
 
 class Settings(BaseSettings):
@@ -33,6 +38,20 @@ class Settings(BaseSettings):
     """Everything that is written goes below it: data sets, caches, runs and both databases."""
     mlflow_tracking_uri: Annotated[str | None, Field(validation_alias="MLFLOW_TRACKING_URI")] = None
     """A team's MLflow server; nothing means a database file below the data folder."""
+    prefect_api_url: Annotated[str | None, Field(validation_alias="PREFECT_API_URL")] = None
+    """A team's Prefect server; nothing means the one that `shoes up` starts, or none."""
+    host: str = "127.0.0.1"
+    """Address on which servers listen; one that others can reach, 0.0.0.0 say, is for you to decide."""
+    prefect_port: Annotated[int, Field(ge=1, le=65535)] = 4200
+    """Port of Prefect's dashboard and API."""
+    mlflow_port: Annotated[int, Field(ge=1, le=65535)] = 5001
+    """Port of MLflow's pages; macOS keeps 5000 for itself."""
+    notify: str = ""
+    """Prefect notification blocks, TYPE/NAME with commas between them, that are told how a night ended."""
+    notify_webhook: SecretStr | None = None
+    """Address that gets the same as JSON with a field `text`, which Slack, Mattermost and many others take."""
+    lock_dir: Path = Path(tempfile.gettempdir()) / f"shoes-{getpass.getuser()}"
+    """Locks of this machine's devices: the same folder for everything that computes here."""
 
     @classmethod
     def settings_customise_sources(
@@ -86,6 +105,23 @@ class Settings(BaseSettings):
         """Prefect's database and results."""
         return self.data / "prefect"
 
+    @property
+    def logs(self) -> Path:
+        """What the servers of `shoes up` write."""
+        return self.data / "logs"
+
+    @property
+    def mlflow_url(self) -> str:
+        """Where people see MLflow's pages: the team's server, or the one of `shoes up`."""
+        if self.tracking_uri.startswith("http"):
+            return self.tracking_uri.rstrip("/")
+        return f"http://{self.visible_host}:{self.mlflow_port}"
+
+    @property
+    def visible_host(self) -> str:
+        """The host as a browser on this machine calls it."""
+        return "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+
     def locate(self, path: str) -> Path:
         """Absolute place of a path in a recipe.
 
@@ -134,7 +170,7 @@ def section_variables() -> dict[str, str]:
 
 
 def _unknown_names() -> list[Problem]:
-    known = [f"SHOES_{name.upper()}" for name in Settings.model_fields if name != "mlflow_tracking_uri"]
+    known = [f"SHOES_{name.upper()}" for name in Settings.model_fields if name not in _OTHERS]
     sections = tuple(f"SHOES_{section.upper()}__" for section in SECTIONS)
     unknown = [n for n in environment_values() if n not in known and not n.startswith(sections)]
     return [Problem(name, "is not a setting", _suggest(name, known)) for name in unknown]

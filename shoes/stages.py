@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from shoes import dataset, environment, judging
+from shoes import clock, dataset, environment, judging
 from shoes.errors import ShoesError, TrainingError
 from shoes.forecast import outcome, window
 from shoes.forecast.reports import Comparison, Forecast
@@ -161,7 +161,7 @@ def train(
 
 def deadline(recipe: Recipe) -> datetime | None:
     """When a training that starts now has to have stopped; None where the recipe's window has no end."""
-    return window.end_of(recipe.window, window.start_of(recipe.window, datetime.now().astimezone()))
+    return window.end_of(recipe.window, window.start_of(recipe.window, clock.now(recipe.window.timezone)))
 
 
 def trained(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport:

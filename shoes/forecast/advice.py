@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+from shoes import clock
 from shoes.forecast.reports import Forecast
 from shoes.progress import duration
 
@@ -35,7 +36,7 @@ def _less_memory(forecast: Forecast) -> Iterator[str]:
 
 def _less_time(recipe: str, forecast: Forecast, others: Mapping[str, float]) -> Iterator[str]:
     assert forecast.window_ends_at is not None
-    hours = (forecast.window_ends_at - forecast.starts_at).total_seconds()
+    hours = clock.seconds_between(forecast.starts_at, forecast.window_ends_at)
     steps = _steps_that_fit(forecast, hours)
     if steps > 0:
         at = _clock(forecast.window_ends_at)

@@ -1,8 +1,9 @@
 """Measurement × plan: how long, how much memory, how much disk. Pure functions."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from shoes import clock
 from shoes.device.decisions import MODES
 from shoes.forecast import window
 from shoes.forecast.plan import PROOF_DRAWINGS, PROOF_FORMS, Plan
@@ -65,7 +66,7 @@ def _ends(start: datetime, *, trained: tuple[float, float, float], evaluated: fl
     """The end with its range; `trained` is the least, the likely and the most time."""
     shares = {"earliest": 1 - UNCERTAINTY, "ends_at": 1.0, "latest": 1 + UNCERTAINTY}
     return {
-        name: start + timedelta(seconds=seconds + share * evaluated)
+        name: clock.later(start, seconds + share * evaluated)
         for (name, share), seconds in zip(shares.items(), trained, strict=True)
     }
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from shoes import clock
 from shoes.reports import Report
 from shoes.training.choice import KeptChoice
 from shoes.training.measuring import Samples
@@ -124,7 +125,7 @@ class Forecast(Report):
     @property
     def fits_window(self) -> bool:
         """It ends inside the window, if there is one."""
-        return self.window_ends_at is None or self.ends_at <= self.window_ends_at
+        return self.window_ends_at is None or clock.seconds_between(self.ends_at, self.window_ends_at) >= 0
 
     @property
     def fits_memory(self) -> bool:

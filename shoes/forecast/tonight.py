@@ -2,11 +2,10 @@
 
 import logging
 import time
-from datetime import datetime
 
 import psutil
 
-from shoes import dataset, device, recipes
+from shoes import clock, dataset, device, recipes
 from shoes.environment.disk import free_bytes
 from shoes.errors import TrainingError
 from shoes.evaluation.drawings import sized
@@ -109,7 +108,7 @@ def _forecast(request: Request, job: Job, measured: Measurement) -> Forecast:
         job.fingerprint,
         work,
         measured,
-        now=datetime.now().astimezone(),
+        now=clock.now(recipe.window.timezone),
         process_bytes=psutil.Process().memory_info().rss,
         free_disk_bytes=free_bytes(job.folder),
     )

@@ -17,6 +17,13 @@ class ModelSpec(Spec):
     variant: Literal["fp16"] | None = "fp16"
     """Which of the model's weight files to use; fp16 halves the download."""
 
+    @property
+    def short_name(self) -> str:
+        """What people call the model: sd15, or the last part of its name; of a folder `model` what holds it."""
+        *above, last = [part for part in self.pretrained_model_name_or_path.split("/") if part]
+        known = {"stable-diffusion-v1-5": "sd15"}
+        return known.get(last, above[-1] if last == "model" and above else last)
+
     @model_validator(mode="before")
     @classmethod
     def _understand_old_names(cls, values: object) -> object:

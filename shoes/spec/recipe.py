@@ -1,7 +1,9 @@
 """One night, put together."""
 
+import difflib
 import re
 from typing import Annotated, Self
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -36,13 +38,26 @@ def _clock_time(text: str) -> str:
 ClockTime = Annotated[str, AfterValidator(_clock_time)]
 
 
+def _time_zone(name: str) -> str:
+    if name not in available_timezones():
+        near = difflib.get_close_matches(name, available_timezones(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"is no time zone: write its IANA name, such as America/Sao_Paulo{hint}")
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+
+
 class WindowSpec(Spec):
-    """The hours that a night may take, in this machine's local time. The forecast says whether they are enough."""
+    """The hours that a night may take. The forecast says whether they are enough."""
 
     starts: ClockTime | None = None
     """Hour and minute of the start, such as 22:00; nothing means at once."""
     ends: ClockTime | None = None
     """Hour and minute at which the machine is needed again, such as 07:00; nothing means no end."""
+    timezone: TimeZone | None = None
+    """Time zone of both, such as America/Sao_Paulo; nothing means this machine's own."""
 
     @model_validator(mode="after")
     def _be_open_for_some_time(self) -> Self:
@@ -64,3 +79,10 @@ class Recipe(Spec):
     inference: InferenceSpec = InferenceSpec()
     publish: PublishSpec = PublishSpec()
     window: WindowSpec = WindowSpec()
+
+    @property
+    def title(self) -> str:
+        """What a run of this recipe is called in MLflow and Prefect, such as `overnight sd15 r8 3000`."""
+        base = self.model.short_name
+        parts = [self.name, *([base] if base != self.name else []), f"r{self.train.rank}", self.train.max_train_steps]
+        return " ".join(map(str, parts))

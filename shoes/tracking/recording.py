@@ -24,12 +24,11 @@ log = logging.getLogger(__name__)
 
 def destination(recipe: Recipe, job: Job, settings: Settings) -> Destination:
     """The MLflow run of a training."""
-    base = Path(recipe.model.pretrained_model_name_or_path).name
     return Destination(
         tracking_uri=settings.tracking_uri,
         artifact_root=settings.mlruns / "artifacts",
         experiment=recipe.publish.experiment,
-        run_name=f"{recipe.name} {base} r{recipe.train.rank} {recipe.train.max_train_steps}",
+        run_name=recipe.title,
         fingerprint=job.fingerprint,
     )
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from shoes import clock
 from shoes.reports import HeldOutLoss
 from shoes.spec import TrainSpec
 from shoes.training.signals import StopRequest
@@ -48,13 +49,14 @@ class Stops:
         return None
 
     def _is_late(self) -> bool:
-        now = datetime.now().astimezone()
+        now = clock.now()
         return self.deadline is not None and is_over(self.deadline, now, self.step_seconds)
 
 
 def is_over(deadline: datetime, now: datetime, step_seconds: float) -> bool:
     """Another step would end after the deadline."""
-    return now + timedelta(seconds=step_seconds) >= deadline
+    # in UTC: Python compares two times of one zone by their wall clocks, which a night may put back
+    return now.astimezone(UTC) + timedelta(seconds=step_seconds) >= deadline.astimezone(UTC)
 
 
 def no_gain(losses: Sequence[HeldOutLoss], patience: int | None) -> str | None:
