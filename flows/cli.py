@@ -45,9 +45,14 @@ def _run(recipe: "Recipe") -> Outcome:
 
     preflight(recipe)
     prepare_prefect()
-    from flows.overnight import overnight
+    from prefect import tags
 
-    report = overnight(recipe)
+    from flows.overnight import overnight
+    from shoes.servers import record
+    from shoes.settings import load_settings
+
+    with record.seated(load_settings()), tags("shoes", "night"):
+        report = overnight(recipe)
     logging.getLogger("prefect").setLevel(logging.WARNING)  # the verdict is the last word
     if isinstance(report, PausedTraining):
         return paused(recipe, report)

@@ -22,7 +22,7 @@ from prefect.states import State
 
 from flows.operations.lost import TAG, is_of_this_machine
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("shoes.operations")
 SECONDS_TO_SAVE = 45.0
 """Prefect gives a run 30 s to stop once the worker has told it."""
 
