@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flows.report import report
+from flows.schedule import schedule
 from shoes.cli.check import check
 from shoes.cli.command import Outcome, RecipeCommand, TrainingCommand, run_with_recipe
 from shoes.cli.data import data
@@ -96,5 +97,5 @@ def prepare_prefect() -> None:
         os.environ.setdefault(name, value)
 
 
-for command in (check, data, train, evaluate, export, forecast, generate, model, report):
+for command in (check, data, train, evaluate, export, forecast, generate, model, report, schedule):
     main.add_command(command)

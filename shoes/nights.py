@@ -159,15 +159,20 @@ def in_words(night: Night) -> str:
     return f"{start:%A} {start.day} {start:%B}, {start:%H:%M} to {end:%H:%M}{moved}"
 
 
+def next_in_words(window_: WindowSpec, now: datetime) -> str:
+    """When the next night starts, as a sentence."""
+    opens = window.next_start(window_, now)
+    return f"The next one starts on {opens:%A} {opens.day} {opens:%B} at {opens:%H:%M}."
+
+
 def too_late(window_: WindowSpec, now: datetime) -> str | None:
     """Why a scheduled run may not start now, and when the next one does; None while its window is open."""
-    opens = window.held_back(window_, now)
-    if opens is None:
+    if window.held_back(window_, now) is None:
         return None
     return (
-        f"The window {window_.starts} to {window_.ends} is closed: this run waited, or was made up for, until "
-        f"{now:%H:%M}. Nothing was done, so that nothing trains through the day. The next night starts "
-        f"{opens:%A} {opens.day} {opens:%B} at {opens:%H:%M}; a run that you start yourself is not held back."
+        f"The window {window_.starts} to {window_.ends} is closed: this run waited until "
+        f"{now:%H:%M}. Nothing was done, so that nothing trains through the day. {next_in_words(window_, now)} A run "
+        "that you start yourself is not held back."
     )
 
 
@@ -177,6 +182,6 @@ def overrun(ends: datetime | None, now: datetime) -> str | None:
         return None
     late = duration(clock.seconds_between(ends, now))
     return (
-        f"Done {late} after the window's end at {ends:%H:%M}: training stops there, but choosing, evaluating, promoting "
-        "and reporting run to their end once training is over."
+        f"Done {late} after the window's end at {ends:%H:%M}: only training stops there; once it is over, choosing, "
+        "evaluating, promoting and reporting run to their end."
     )

@@ -1,0 +1,1 @@
+"""Prefect's side of running this for months."""
