@@ -282,27 +282,22 @@ def in_window(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"window": KEPT.window})
 
 
-def test_a_scheduled_run_that_comes_too_late_does_nothing_and_says_so(client: Any, night, in_night, at) -> None:
-    from prefect.states import Scheduled
+@pytest.mark.parametrize("name", ["overnight", "train_lora"])
+def test_a_scheduled_run_that_comes_too_late_does_nothing_and_says_so(
+    client: Any, night, in_night, at, name: str
+) -> None:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
+    from flows import overnight as flows
     from flows.operations.nights import apply
-    from flows.overnight import overnight, train_lora
 
     apply(client, KEPT)
     run = plan_runs(client, "overnight", EVENING - timedelta(hours=1), EVENING)[0]
     at(datetime(2026, 11, 25, 9, 12, tzinfo=SAO_PAULO))
-    recipe = in_window(night.recipe)
-    for flow in (train_lora, overnight):
-        client.set_flow_run_state(run.id, Scheduled(), force=True)
-        ended = started(flow, client.read_flow_run(run.id), recipe)
-        assert (ended.state.type.value, ended.state.name) == ("COMPLETED", "Skipped")
-        assert "22:30 to 06:00 is closed" in ended.state.message
-        assert "Wednesday 25 November at 22:30" in ended.state.message
-        if flow is train_lora:
-            client.request("PATCH", f"/flow_runs/{run.id}", json={})
-            run = plan_runs(client, "overnight", EVENING - timedelta(days=1, hours=1), EVENING - timedelta(days=1))[0]
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
+    ended = started(getattr(flows, name), run, in_window(night.recipe))
+    assert (ended.state.type.value, ended.state.name) == ("COMPLETED", "Skipped")
+    assert "22:30 to 06:00 is closed" in ended.state.message
+    assert "Wednesday 25 November at 22:30" in ended.state.message
     tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
     assert tasks == [], "nothing was begun"
 
