@@ -8,6 +8,7 @@ import click
 
 from flows.operations.commands import down, status, up
 from flows.report import report
+from flows.schedule import schedule
 from shoes.cli.check import check
 from shoes.cli.command import Outcome, RecipeCommand, TrainingCommand, run_with_recipe
 from shoes.cli.data import data
@@ -86,5 +87,5 @@ def _forecast(recipe: "Recipe") -> Outcome:
     return tonight(recipe)
 
 
-for command in (check, data, train, evaluate, export, forecast, generate, model, report, up, down, status):
+for command in (check, data, train, evaluate, export, forecast, generate, model, report, up, down, status, schedule):
     main.add_command(command)

@@ -14,24 +14,27 @@ from shoes.reports import (
     TrainReport,
 )
 from shoes.spec import Recipe
-from tasks import stages
+from tasks import stages, windows
 from tasks.links import paused
 
 
 @flow(name="overnight", flow_run_name="{recipe.name}", persist_result=True, result_serializer="json")
 def overnight(recipe: Recipe) -> NightReport | PausedTraining:
     """Verify, fetch, prepare, forecast, train, choose, evaluate, promote, report."""
+    if (late := windows.skipped(recipe)) is not None:
+        return late
+    ends = windows.ends(recipe)
     environment = stages.verify_environment(recipe)
     models = stages.fetch_model(recipe)
     data = stages.prepare_data(recipe)
     stages.forecast(recipe, models, data)
-    training = stages.train_lora(recipe, models, data)
+    training = stages.train_lora(recipe, models, data, ends)
     if isinstance(training, PausedTraining):
         return paused(training)
     training = stages.choose_checkpoint(recipe, models, data, training)
     evaluation = stages.evaluate(recipe, models, data, training)
     promotion = stages.promote(recipe, models, data, training, evaluation)
-    return stages.report(recipe, environment, models, data, training, evaluation, promotion)
+    return windows.told(stages.report(recipe, environment, models, data, training, evaluation, promotion), ends)
 
 
 @flow(name="verify-environment", flow_run_name="{recipe.name}")
@@ -62,8 +65,11 @@ def forecast(recipe: Recipe) -> Forecast | None:
 @flow(name="train-lora", flow_run_name="{recipe.name}")
 def train_lora(recipe: Recipe) -> TrainReport | PausedTraining:
     """Train the adapter, or go on with it."""
+    if (late := windows.skipped(recipe)) is not None:
+        return late
+    ends = windows.ends(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
-    training = stages.train_lora(recipe, models, data)
+    training = stages.train_lora(recipe, models, data, ends)
     return paused(training) if isinstance(training, PausedTraining) else training
 
 

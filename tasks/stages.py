@@ -1,5 +1,7 @@
 """The stages as Prefect tasks: one library call each, retried when waiting helps, results kept as JSON."""
 
+from datetime import datetime
+
 from prefect import task
 
 from shoes import environment, night, stages
@@ -52,10 +54,12 @@ def forecast(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast
 # A kept result may be that of a training that paused. The stage itself knows best what is done: it returns at once
 # when all is, so a retry asks it again.
 @task(name="train-lora", refresh_cache=True, **RETRYING)
-def train_lora(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport | PausedTraining:
+def train_lora(
+    recipe: Recipe, models: ModelsReport, data: DataReport, ends: datetime | None = None
+) -> TrainReport | PausedTraining:
     """Train, or go on where an earlier try stopped."""
     with live("training") as report_progress:
-        training = stages.train(recipe, models, data, flow_run_links(), report_progress)
+        training = stages.train(recipe, models, data, flow_run_links(), report_progress, ends)
     show_pause(recipe, training)
     return training
 

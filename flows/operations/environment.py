@@ -2,8 +2,8 @@
 
 import os
 
+from flows.operations.place import known_api
 from shoes.servers.program import local_api
-from shoes.servers.record import running
 from shoes.settings import Settings, environment_values, load_settings
 
 HEARTBEAT_SECONDS = 30
@@ -19,16 +19,8 @@ def prepare_prefect() -> None:
     settings.prefect_home.mkdir(parents=True, exist_ok=True)  # Prefect makes one level only
     for name, value in variables(settings).items():
         os.environ.setdefault(name, value)
-    if (api := api_url(settings)) is not None:
+    if (api := known_api(settings)) is not None:
         os.environ.setdefault("PREFECT_API_URL", api)
-
-
-def api_url(settings: Settings) -> str | None:
-    """Address of the Prefect API that is there: a team's, or that of a running `shoes up`."""
-    if settings.prefect_api_url:
-        return settings.prefect_api_url
-    found = running(settings)
-    return found.prefect_api if found is not None and found.is_ready else None
 
 
 def variables(settings: Settings) -> dict[str, str]:
