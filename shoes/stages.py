@@ -4,8 +4,9 @@ Each is idempotent: a result that is there and verifies is returned at once.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -32,10 +33,21 @@ from shoes.spec import Recipe
 from shoes.tracking import recording
 from shoes.tracking.journal import Journal
 from shoes.tracking.mirror import Mirror, connect, mirrored
+from shoes.tracking.pages import RunPages, known_pages, run_pages
 from shoes.tracking.registry import Candidate, Registry
 from shoes.training.run import Job, finished, make_job, only_one
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingPlace:
+    """Where a training can be watched."""
+
+    samples: Path
+    """Folder of its validation pictures, step-000050.png say."""
+    pages: Callable[[], RunPages | None]
+    """MLflow's pages of its run, once MLflow has it."""
 
 
 def verify_environment(recipe: Recipe) -> EnvironmentReport:
@@ -231,11 +243,20 @@ def promote(
     return report
 
 
-def run_id(recipe: Recipe, models: ModelsReport, data: DataReport) -> str | None:
-    """MLflow's run of a recipe, when the store has been reached."""
+def pages(recipe: Recipe, models: ModelsReport, data: DataReport) -> RunPages | None:
+    """Where MLflow shows a recipe's run, when the store has been reached."""
     with _opened(recipe, _job(recipe, models, data)) as (_, mirror):
         pass
-    return mirror.run_id
+    viewer = load_settings().mlflow_url
+    return run_pages(viewer, mirror.run_id, mirror.experiment_id) if mirror.run_id else None
+
+
+def place(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainingPlace:
+    """Where a recipe's training keeps its files, and where MLflow shows it, without asking MLflow."""
+    settings, job = load_settings(), _job(recipe, models, data)
+    return TrainingPlace(
+        job.folder / "samples", lambda: known_pages(job.journal, settings.tracking_uri, settings.mlflow_url)
+    )
 
 
 def record_page(recipe: Recipe, models: ModelsReport, data: DataReport, page: Path) -> None:
