@@ -34,7 +34,7 @@ WEBHOOK = "shoes"
 SILENCE = timedelta(seconds=3 * HEARTBEAT_SECONDS)
 """A run that was silent for so long is taken for dead. Prefect takes 10 s or more, and heartbeats of 30 s or more."""
 _ENDS = ("Completed", "Failed", "TimedOut", "Crashed", "Cancelled", "Cached", SKIPPED)
-_RESTS = ("Paused*", "Suspended", "Scheduled", "AwaitingRetry", "Late")
+_RESTS = ("Paused", "Paused at*", "Suspended", "Scheduled", "AwaitingRetry", "Late")
 """States in which a run has no process that could give a sign of life; events are named by them."""
 
 
@@ -172,7 +172,7 @@ def _remove(client: SyncPrefectClient, automations: Sequence[Automation]) -> Non
         log.info("the automation %r is removed: nobody is to be notified", found.name)
 
 
-def _content(automation: AutomationCore) -> dict[str, object]:
+def _content(automation: AutomationCore) -> object:
     """What an automation does, in a form that can be compared: the server gives triggers ids of its own."""
     fields = {"name", "description", "enabled", "trigger", "actions"}
     core = AutomationCore.model_validate(automation.model_dump(include=fields))

@@ -12,10 +12,10 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.operations.lost import TAG
+from flows.operations.outages import UNREACHABLE
 from flows.operations.place import api_url
 from shoes.reports import Report
 from shoes.servers import program, record
@@ -76,7 +76,7 @@ def look(settings: Settings) -> Operation:
                 next_runs=tuple(_next(client, dashboard)),
                 last=_last(client, dashboard),
             )
-    except (OSError, PrefectHTTPStatusError):  # it has gone away in between
+    except UNREACHABLE:  # it has gone away in between
         return Operation(is_up=found is not None, servers=servers)
 
 
