@@ -99,11 +99,12 @@ class WoundClock:
 
 
 def sleepless(start: datetime, plan: Plan) -> None:
-    """One night, in this process: the flow, with a clock that is wound."""
+    """One night, in this process: the flow, with a clock that is wound, about which a forecast has nothing to say."""
     from flows.cli import prepare_prefect
-    from shoes import clock, recipes
+    from shoes import clock, recipes, stages
 
     clock.now = WoundClock(start, plan.pace).now
+    stages.announce = lambda *given: None
     prepare_prefect()
     from flows.overnight import overnight
 
