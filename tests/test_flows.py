@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,14 +52,17 @@ def task_runs(flow_name: str) -> list[object]:
 
 def test_the_night_runs_and_is_told_twice_the_same(prefect: None, night, in_night) -> None:
     from flows.overnight import overnight
+    from tasks.timeline import stage_name
 
     first = overnight(night.recipe)
     assert first.train == night.training, "the training was there already"
     assert first.verdict == overnight(night.recipe).verdict
     assert first.run_id is not None
     assert (night.training.run_dir / "night.json").is_file()
-    names = [run.name.rpartition("-")[0] for run in task_runs("overnight")]
-    assert sorted(names) == sorted([*STAGES, *STAGES])
+    runs = [run.name for run in task_runs("overnight")]
+    assert sorted(map(stage_name, runs)) == sorted([*STAGES, *STAGES])
+    assert "train-lora: 4 steps, rank 8" in runs
+    assert latest_run("overnight").name == night.recipe.title == "demo r8 4"
 
 
 def test_stages_run_alone(prefect: None, night, in_night) -> None:
@@ -126,14 +130,34 @@ def artifact(key: str) -> Any:
     return Artifact.get(key)
 
 
-def test_progress_is_shown_while_it_trains(prefect: None, micro: Callable[..., Recipe]) -> None:
-    from flows.overnight import train_lora
+def test_progress_and_pictures_are_shown_while_it_trains(
+    prefect: None, micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
 
+    from flows.overnight import train_lora
+    from shoes.settings import load_settings
+
+    monkeypatch.setattr("tasks.live.SECONDS_BETWEEN_POSTS", 0.1)
     report = train_lora(micro({"train.seed": "11"}))
     found = artifact("training")
     assert (found.type, float(found.data)) == ("progress", 100)
     assert found.description.startswith(f"step {report.step} of 4, loss 0.")
-    assert found.description.endswith("all done")
+    progress, _, footer = found.description.partition("\n\n")
+    assert progress.endswith("all done")
+    pages = re.fullmatch(r"\[Run in MLflow\]\(http://127.0.0.1:5001/#/experiments/(\d+)/runs/([0-9a-f]{32})\)", footer)
+    assert pages is not None, "the progress leads to the run in MLflow"
+    samples = artifact("samples")
+    assert samples.type == "markdown"
+    assert samples.data.startswith("**After 4 steps**")
+    assert len(samples.data.partition("(data:image/jpeg;base64,")[2]) > 5000
+    assert pages[0] in samples.data
+    run = MlflowClient(load_settings().tracking_uri).get_run(pages[2])
+    assert run.info.experiment_id == pages[1]
+    page = run.data.tags["prefect.flow_run_url"]
+    assert str(latest_run("train-lora").id) in page
+    assert f"[Flow run in Prefect]({page})" in run.data.tags["mlflow.note.content"]
+    assert "demo r8 4" in run.data.tags["mlflow.note.content"]
     assert found.task_run_id in {run.id for run in task_runs("train-lora")}
     assert not [thread for thread in threading.enumerate() if thread.name == "live-progress"]
 
@@ -182,7 +206,7 @@ def test_a_dashboard_that_is_away_costs_one_line(prefect: None, monkeypatch: pyt
     assert trial() == "done"
     assert threading.main_thread() not in tries
     assert [line for line in heard.lines if "dashboard" in line] == [
-        "the dashboard's progress bar can't be moved: connection refused"
+        "the dashboard can't be told of the progress; the training goes on: connection refused"
     ]
 
 
@@ -225,6 +249,7 @@ def test_a_night_that_pauses_ends_well_and_goes_on_when_it_is_retried(
     prefect: None, night, in_night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows.overnight import overnight
+    from tasks.timeline import stage_name
 
     paused = pause_once(monkeypatch, night)
     assert overnight(night.recipe) == paused
@@ -238,7 +263,7 @@ def test_a_night_that_pauses_ends_well_and_goes_on_when_it_is_retried(
     run = latest_run("overnight")
     assert (run.run_count, run.state.name) == (2, "Completed")
     assert artifact("verdict").description == told.verdict
-    states = {task.name.rpartition("-")[0]: task.state.name for task in task_runs("overnight")[-len(STAGES) :]}
+    states = {stage_name(task.name): task.state.name for task in task_runs("overnight")[-len(STAGES) :]}
     assert states["train-lora"] == states["evaluate"] == "Completed"
 
 

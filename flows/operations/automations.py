@@ -172,7 +172,7 @@ def _remove(client: SyncPrefectClient, automations: Sequence[Automation]) -> Non
         log.info("the automation %r is removed: nobody is to be notified", found.name)
 
 
-def _content(automation: AutomationCore) -> dict[str, object]:
+def _content(automation: AutomationCore) -> object:
     """What an automation does, in a form that can be compared: the server gives triggers ids of its own."""
     fields = {"name", "description", "enabled", "trigger", "actions"}
     core = AutomationCore.model_validate(automation.model_dump(include=fields))
