@@ -4,10 +4,11 @@ Their descriptions are shown in Prefect's dashboard, as Markdown. Runs are named
 sd15 r8 3000`: recipe, base model, rank and steps.
 """
 
+from datetime import datetime
+
 from prefect import flow
 
 from shoes import clock
-from shoes import stages as library
 from shoes.forecast.reports import Forecast
 from shoes.reports import (
     DataReport,
@@ -20,7 +21,7 @@ from shoes.reports import (
     TrainReport,
 )
 from shoes.spec import Recipe
-from tasks import stages
+from tasks import stages, windows
 from tasks.links import paused
 from tasks.retrying import training_limit
 
@@ -31,19 +32,23 @@ def overnight(recipe: Recipe) -> NightReport | PausedTraining:
 
     What was done before is not done again, whoever did it. **Retry** runs only the stage that failed and those after
     it; a training goes on from its last checkpoint. **Cancel** ends the step and saves the state. A training that
-    reaches the end of its window is paused: the run ends as *Training paused*, and the next one goes on.
+    reaches the end of its window is paused: the run ends as *Paused at 1,800 of 3,000 steps*, and
+    the next one goes on.
     """
+    if (late := windows.skipped(recipe)) is not None:
+        return late
+    ends = windows.ends(recipe)
     environment = stages.verify_environment(recipe)
     models = stages.fetch_model(recipe)
     data = stages.prepare_data(recipe)
     stages.forecast(recipe, models, data)
-    training = _train(recipe, models, data)
+    training = _train(recipe, models, data, ends)
     if isinstance(training, PausedTraining):
         return paused(training)
     training = stages.choose_checkpoint(recipe, models, data, training)
     evaluation = stages.evaluate(recipe, models, data, training)
     promotion = stages.promote(recipe, models, data, training, evaluation)
-    return stages.report(recipe, environment, models, data, training, evaluation, promotion)
+    return windows.told(stages.report(recipe, environment, models, data, training, evaluation, promotion), ends)
 
 
 @flow(name="verify-environment", flow_run_name="{recipe.title}")
@@ -80,8 +85,11 @@ def train_lora(recipe: Recipe) -> TrainReport | PausedTraining:
 
     No evaluation, no promotion: those are the flows `evaluate` and `promote`. **Cancel** saves the state.
     """
+    if (late := windows.skipped(recipe)) is not None:
+        return late
+    ends = windows.ends(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
-    training = _train(recipe, models, data)
+    training = _train(recipe, models, data, ends)
     return paused(training) if isinstance(training, PausedTraining) else training
 
 
@@ -112,8 +120,9 @@ def report(recipe: Recipe) -> NightReport:
     return stages.report(recipe, environment, models, data, training, evaluation, promotion)
 
 
-def _train(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport | PausedTraining:
+def _train(
+    recipe: Recipe, models: ModelsReport, data: DataReport, ends: datetime | None
+) -> TrainReport | PausedTraining:
     """The training's task, with the limit that its window gives it."""
-    deadline = library.deadline(recipe)
-    left = clock.seconds_between(clock.now(), deadline) if deadline else None
-    return stages.train_lora.with_options(timeout_seconds=training_limit(left))(recipe, models, data)
+    left = clock.seconds_between(clock.now(), ends) if ends else None
+    return stages.train_lora.with_options(timeout_seconds=training_limit(left))(recipe, models, data, ends)

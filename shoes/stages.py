@@ -146,12 +146,15 @@ def train(
     data: DataReport,
     links: Mapping[str, str] | None = None,
     on_progress: Progress | None = None,
+    ends: datetime | None = None,
 ) -> TrainReport | PausedTraining:
     """Train the adapter, or go on where an earlier try stopped; paused at the end of the recipe's window.
 
     Args:
         links: tags that lead from the run to what started it, for example Prefect's flow run.
         on_progress: told of every step, beside the terminal; must return at once.
+        ends: when it has to have stopped; as the window says for a start now, where nothing is given. A night gives
+            it, whose first stages may take until the window is closed.
     """
     from shoes.training.loop import train as run
 
@@ -160,7 +163,7 @@ def train(
         recording.describe(journal, recipe, job, links or {})
         recording.data_set(journal, job, data)
         try:
-            report = run(job, journal, on_progress=on_progress, deadline=deadline(recipe))
+            report = run(job, journal, on_progress=on_progress, deadline=ends or deadline(recipe))
             if isinstance(report, PausedTraining):
                 return report
             if found := outcome.outcome(outcome.kept(job.folder), report):

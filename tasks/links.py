@@ -26,8 +26,6 @@ from shoes.tracking.recording import FLOW_RUN_URL
 
 PICTURE_BYTES = 200 * 1024
 """Most that a picture takes in an artifact, which Prefect keeps in its database."""
-PAUSED = "Training paused"
-"""Name of the state of a run that stopped before its end and goes on another time; for Prefect it is completed."""
 
 
 def flow_run_links() -> dict[str, str]:
@@ -64,8 +62,11 @@ def show_pause(recipe: Recipe, training: PausedTraining) -> None:
 
 
 def paused(training: PausedTraining) -> State[PausedTraining]:
-    """The state of a flow run whose training goes on another time; who calls the flow gets the report."""
-    return Completed(name=PAUSED, message=verdict.paused_sentence(training), data=training)
+    """The state of a flow run whose training goes on another time; who calls the flow gets the report.
+
+    For Prefect it is completed, and its name says how far the training is.
+    """
+    return Completed(name=f"Paused at {training.progress}", message=verdict.paused_sentence(training), data=training)
 
 
 def show_verdict(report: NightReport) -> None:

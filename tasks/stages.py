@@ -3,6 +3,8 @@
 Their descriptions are shown in Prefect's dashboard, as Markdown.
 """
 
+from datetime import datetime
+
 from prefect import task
 
 from shoes import environment, night, stages
@@ -72,7 +74,9 @@ def forecast(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast
     task_run_name="train-lora: {recipe.train.max_train_steps:,} steps, rank {recipe.train.rank}",
     refresh_cache=True,
 )
-def train_lora(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport | PausedTraining:
+def train_lora(
+    recipe: Recipe, models: ModelsReport, data: DataReport, ends: datetime | None = None
+) -> TrainReport | PausedTraining:
     """Train the adapter, or go on from the last checkpoint of an earlier try.
 
     Progress is the artifact `training`, the pictures of the last validation are `samples`; curves are in MLflow. A
@@ -80,7 +84,7 @@ def train_lora(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainR
     run goes on. At the end of the recipe's window the training is paused, with all of its state saved.
     """
     with live("training", stages.place(recipe, models, data)) as report_progress:
-        training = stages.train(recipe, models, data, flow_run_links(), report_progress)
+        training = stages.train(recipe, models, data, flow_run_links(), report_progress, ends)
     if isinstance(training, PausedTraining):
         show_pause(recipe, training)
         tell_pause(recipe, training)

@@ -20,9 +20,9 @@ from pydantic import SecretStr
 
 from flows.operations.environment import HEARTBEAT_SECONDS
 from shoes.settings import Settings
-from tasks.links import PAUSED as PAUSED_STATE
 from tasks.notifying import require_blocks
 from tasks.telling import PAUSED, PROMOTED, REFUSED
+from tasks.windows import SKIPPED
 
 log = logging.getLogger(__name__)
 NO_SIGN_OF_LIFE = "shoes: no sign of life"
@@ -33,8 +33,8 @@ WEBHOOK = "shoes"
 """Name of the block of type webhook that keeps the address of SHOES_NOTIFY_WEBHOOK."""
 SILENCE = timedelta(seconds=3 * HEARTBEAT_SECONDS)
 """A run that was silent for so long is taken for dead. Prefect takes 10 s or more, and heartbeats of 30 s or more."""
-_ENDS = ("Completed", "Failed", "TimedOut", "Crashed", "Cancelled", "Cached", PAUSED_STATE)
-_RESTS = ("Paused", "Suspended", "Scheduled", "AwaitingRetry", "Late")
+_ENDS = ("Completed", "Failed", "TimedOut", "Crashed", "Cancelled", "Cached", SKIPPED)
+_RESTS = ("Paused", "Paused at*", "Suspended", "Scheduled", "AwaitingRetry", "Late")
 """States in which a run has no process that could give a sign of life; events are named by them."""
 
 

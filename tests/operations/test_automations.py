@@ -100,7 +100,7 @@ engine.FlowRunEngine.heartbeat_seconds = property(lambda self: 2)
 @flow(name="{name}", flow_run_name="{name}")
 def night():
     {body}
-    return Completed(name="Training paused")
+    return Completed(name="Paused at 3 of 4 steps")
 
 with tags("shoes"):
     night(return_state=True)
@@ -140,11 +140,11 @@ def test_a_run_whose_process_was_killed_is_ended_and_no_other(
     assert ended.wait() == 0
     ended.communicate()
     time.sleep(6)  # one more of the server's rounds
-    assert state(client, "ended")[:2] == ("COMPLETED", "Training paused"), "ended under a name of its own"
+    assert state(client, "ended")[:2] == ("COMPLETED", "Paused at 3 of 4 steps"), "ended under a name of its own"
     assert state(client, "living")[:2] == ("RUNNING", "Running")
     assert beats(client, "living") > 5
     living.communicate("", timeout=30)
-    assert state(client, "living")[:2] == ("COMPLETED", "Training paused")
+    assert state(client, "living")[:2] == ("COMPLETED", "Paused at 3 of 4 steps")
 
 
 class Sink(ThreadingHTTPServer):
