@@ -14,6 +14,7 @@ from shoes.cli.export import export
 from shoes.cli.forecast import compare, tonight
 from shoes.cli.generate import generate
 from shoes.cli.model import model
+from shoes.cli.service import service
 from shoes.cli.training import evaluate, paused, train
 
 if TYPE_CHECKING:
@@ -96,5 +97,5 @@ def prepare_prefect() -> None:
         os.environ.setdefault(name, value)
 
 
-for command in (check, data, train, evaluate, export, forecast, generate, model, report):
+for command in (check, data, train, evaluate, export, forecast, generate, model, report, service):
     main.add_command(command)

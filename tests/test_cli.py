@@ -17,7 +17,19 @@ def shoes(*words: str):
 
 
 def test_the_commands_are_those_that_work() -> None:
-    expected = ["check", "data", "evaluate", "export", "forecast", "generate", "model", "report", "run", "train"]
+    expected = [
+        "check",
+        "data",
+        "evaluate",
+        "export",
+        "forecast",
+        "generate",
+        "model",
+        "report",
+        "run",
+        "service",
+        "train",
+    ]
     assert sorted(main.commands) == expected
 
 
