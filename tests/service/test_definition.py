@@ -16,7 +16,7 @@ from shoes.service.manager import Manager, choose_manager
 from shoes.service.systemd import Systemd, unit
 from shoes.settings import PROJECT_ROOT, load_settings
 
-ODD = "/srv/50% of $HOME/it's mine\\here"
+ODD = "/srv/50%h of $HOME/it's mine\\here"
 NASTY = Definition((f"{ODD}/shoes", "up", 'a "word"'), Path(ODD), {"SHOES_DATA_DIR": ODD, "X": 'a\n"b" %h $PATH \\n'})
 
 
@@ -44,9 +44,15 @@ def test_the_agent_says_what_launchd_needs(tmp_path: Path) -> None:
     assert found["StandardErrorPath"] == str(tmp_path / "logs/service.log")
 
 
+def test_no_sign_in_a_path_means_anything_to_systemd() -> None:
+    text = unit(NASTY)
+    assert "WorkingDirectory=/srv/50%%h of $HOME/it's mine\\here\n" in text
+    assert 'ExecStart=":/srv/50%%h of $HOME/it\'s mine\\\\here/shoes" "up"' in text
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    program = tmp_path / "50% of $it is" / "shoes"
+    program = tmp_path / "50%h of $it is" / "shoes"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
