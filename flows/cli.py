@@ -80,9 +80,10 @@ def _forecast(recipe: "Recipe") -> Outcome:
 
 def prepare_prefect() -> None:
     """Prefect's own files go below the data folder, and our messages into its log. Before Prefect is loaded."""
-    from shoes.settings import load_settings
+    from shoes.settings import hand_on, load_settings
 
     home = load_settings().prefect_home
+    hand_on("PREFECT_")
     home.mkdir(parents=True, exist_ok=True)  # Prefect makes one level only
     for name, value in {
         "PREFECT_HOME": str(home),
