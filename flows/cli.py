@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flows.operations.commands import down, status, up
 from flows.report import report
+from flows.schedule import schedule
 from shoes.cli.check import check
 from shoes.cli.command import Outcome, RecipeCommand, TrainingCommand, run_with_recipe
 from shoes.cli.data import data
@@ -39,14 +41,20 @@ def run(context: click.Context, recipe: str, as_json: bool) -> None:
 
 
 def _run(recipe: "Recipe") -> Outcome:
+    from flows.operations.environment import prepare_prefect
     from shoes.preflight import preflight
     from shoes.reports import PausedTraining
 
     preflight(recipe)
     prepare_prefect()
-    from flows.overnight import overnight
+    from prefect import tags
 
-    report = overnight(recipe)
+    from flows.overnight import overnight
+    from shoes.servers import record
+    from shoes.settings import load_settings
+
+    with record.seated(load_settings()), tags("shoes", "night"):
+        report = overnight(recipe)
     logging.getLogger("prefect").setLevel(logging.WARNING)  # the verdict is the last word
     if isinstance(report, PausedTraining):
         return paused(recipe, report)
@@ -68,6 +76,8 @@ def forecast(context: click.Context, choices: bool, recipe: str, as_json: bool) 
 
 
 def _forecast(recipe: "Recipe") -> Outcome:
+    from flows.operations.environment import prepare_prefect
+
     prepare_prefect()
     # The run's process holds these as well, and its memory is part of the forecast.
     import flows.overnight  # noqa: F401
@@ -78,25 +88,20 @@ def _forecast(recipe: "Recipe") -> Outcome:
     return tonight(recipe)
 
 
-def prepare_prefect() -> None:
-    """Prefect's own files go below the data folder, and our messages into its log. Before Prefect is loaded."""
-    from shoes.settings import hand_on, load_settings
-
-    home = load_settings().prefect_home
-    hand_on("PREFECT_")
-    home.mkdir(parents=True, exist_ok=True)  # Prefect makes one level only
-    for name, value in {
-        "PREFECT_HOME": str(home),
-        "PREFECT_LOCAL_STORAGE_PATH": str(home / "results"),
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "shoes",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # what the forecast says outside of a flow
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        # the first start makes the database, which a slow disk or a busy machine may stretch
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    }.items():
-        os.environ.setdefault(name, value)
-
-
-for command in (check, data, train, evaluate, export, forecast, generate, model, report, service):
+for command in (
+    check,
+    data,
+    train,
+    evaluate,
+    export,
+    forecast,
+    generate,
+    model,
+    report,
+    up,
+    down,
+    status,
+    schedule,
+    service,
+):
     main.add_command(command)

@@ -134,7 +134,9 @@ def seconds_spent(journal: Journal) -> float:
     events = list(read_events(journal.path))
     starts = _starts(events)
     ends = [*(events[start - 1]["time"] for start in starts[1:]), time.time_ns() // 1_000_000]
-    return float(sum(end - events[start]["time"] for start, end in zip(starts, ends, strict=True)) / 1000)
+    tries = zip(starts, ends, strict=True)
+    # a clock that was set back makes a try shorter, not the others
+    return float(sum(max(0, end - events[start]["time"]) for start, end in tries) / 1000)
 
 
 def _rates(journal: Journal) -> dict[str, object]:
