@@ -16,6 +16,7 @@ from shoes.cli.export import export
 from shoes.cli.forecast import compare, tonight
 from shoes.cli.generate import generate
 from shoes.cli.model import model
+from shoes.cli.service import service
 from shoes.cli.training import evaluate, paused, train
 
 if TYPE_CHECKING:
@@ -87,5 +88,20 @@ def _forecast(recipe: "Recipe") -> Outcome:
     return tonight(recipe)
 
 
-for command in (check, data, train, evaluate, export, forecast, generate, model, report, up, down, status, schedule):
+for command in (
+    check,
+    data,
+    train,
+    evaluate,
+    export,
+    forecast,
+    generate,
+    model,
+    report,
+    up,
+    down,
+    status,
+    schedule,
+    service,
+):
     main.add_command(command)

@@ -4,7 +4,7 @@ import os
 
 from flows.operations.place import known_api
 from shoes.servers.program import local_api
-from shoes.settings import Settings, environment_values, load_settings
+from shoes.settings import Settings, environment_values, hand_on, load_settings
 
 HEARTBEAT_SECONDS = 30
 """How often a flow run says that it lives; the server's automation ends those that have been silent for long."""
@@ -16,6 +16,7 @@ def prepare_prefect() -> None:
     A run is one of the server's that `shoes up` has started, where it runs.
     """
     settings = load_settings()
+    hand_on("PREFECT_")
     settings.prefect_home.mkdir(parents=True, exist_ok=True)  # Prefect makes one level only
     for name, value in variables(settings).items():
         os.environ.setdefault(name, value)
