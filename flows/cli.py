@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flows.operations.commands import down, status, up
 from flows.report import report
 from shoes.cli.check import check
 from shoes.cli.command import Outcome, RecipeCommand, TrainingCommand, run_with_recipe
@@ -38,6 +39,7 @@ def run(context: click.Context, recipe: str, as_json: bool) -> None:
 
 
 def _run(recipe: "Recipe") -> Outcome:
+    from flows.operations.environment import prepare_prefect
     from shoes.preflight import preflight
     from shoes.reports import PausedTraining
 
@@ -67,6 +69,8 @@ def forecast(context: click.Context, choices: bool, recipe: str, as_json: bool) 
 
 
 def _forecast(recipe: "Recipe") -> Outcome:
+    from flows.operations.environment import prepare_prefect
+
     prepare_prefect()
     # The run's process holds these as well, and its memory is part of the forecast.
     import flows.overnight  # noqa: F401
@@ -77,24 +81,5 @@ def _forecast(recipe: "Recipe") -> Outcome:
     return tonight(recipe)
 
 
-def prepare_prefect() -> None:
-    """Prefect's own files go below the data folder, and our messages into its log. Before Prefect is loaded."""
-    from shoes.settings import load_settings
-
-    home = load_settings().prefect_home
-    home.mkdir(parents=True, exist_ok=True)  # Prefect makes one level only
-    for name, value in {
-        "PREFECT_HOME": str(home),
-        "PREFECT_LOCAL_STORAGE_PATH": str(home / "results"),
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "shoes",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # what the forecast says outside of a flow
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        # the first start makes the database, which a slow disk or a busy machine may stretch
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    }.items():
-        os.environ.setdefault(name, value)
-
-
-for command in (check, data, train, evaluate, export, forecast, generate, model, report):
+for command in (check, data, train, evaluate, export, forecast, generate, model, report, up, down, status):
     main.add_command(command)

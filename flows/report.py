@@ -38,7 +38,7 @@ def _report(recipe: str | None, out: Path | None, blocks: tuple[str, ...], *, op
     found = last.last_night(recipe)
     page = last.copy_page(found.page, out) if out else found.page
     if blocks:
-        from flows.cli import prepare_prefect
+        from flows.operations.environment import prepare_prefect
 
         prepare_prefect()
         from shoes.publishing.page import message

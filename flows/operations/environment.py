@@ -1,0 +1,58 @@
+"""What Prefect's programs need to know, here and in processes of their own."""
+
+import os
+
+from shoes.servers.program import local_api
+from shoes.servers.record import running
+from shoes.settings import Settings, environment_values, load_settings
+
+HEARTBEAT_SECONDS = 30
+"""How often a flow run says that it lives; the server's automation ends those that have been silent for long."""
+
+
+def prepare_prefect() -> None:
+    """Prefect's own files go below the data folder, and our messages into its log. Before Prefect is loaded.
+
+    A run is one of the server's that `shoes up` has started, where it runs.
+    """
+    settings = load_settings()
+    settings.prefect_home.mkdir(parents=True, exist_ok=True)  # Prefect makes one level only
+    for name, value in variables(settings).items():
+        os.environ.setdefault(name, value)
+    if (api := api_url(settings)) is not None:
+        os.environ.setdefault("PREFECT_API_URL", api)
+
+
+def api_url(settings: Settings) -> str | None:
+    """Address of the Prefect API that is there: a team's, or that of a running `shoes up`."""
+    if settings.prefect_api_url:
+        return settings.prefect_api_url
+    found = running(settings)
+    return found.prefect_api if found is not None and found.is_ready else None
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """Prefect's settings that all of the project's processes share."""
+    home = settings.prefect_home
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_LOCAL_STORAGE_PATH": str(home / "results"),
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "shoes",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # what the forecast says outside of a flow
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # the first start makes the database, which a slow disk or a busy machine may stretch
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    }
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment of the programs that `shoes up` starts: as here, and the same data folder and servers."""
+    own = {"SHOES_ROOT": str(settings.root), "SHOES_DATA_DIR": str(settings.data)}
+    servers = {"PREFECT_API_URL": settings.prefect_api_url or local_api(settings)}
+    if settings.mlflow_tracking_uri:
+        servers["MLFLOW_TRACKING_URI"] = settings.mlflow_tracking_uri
+    beat = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}
+    # a person's own choice of one of Prefect's settings wins, but not over where the servers of this folder are
+    chosen = {**variables(settings), **beat, **os.environ, **environment_values()}
+    return {**chosen, "PREFECT_HOME": str(settings.prefect_home), **own, **servers}

@@ -1,0 +1,129 @@
+"""Runs that nobody works on any more: after a power cut, a killed worker, a reboot.
+
+Prefect would show them as running for ever, refuse a retry, and keep their place in the queue.
+"""
+
+import logging
+import socket
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import psutil
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.states import Cancelled, Crashed, Scheduled
+from pydantic import ValidationError
+
+from shoes import clock
+from shoes.forecast import window
+from shoes.spec import WindowSpec
+
+log = logging.getLogger(__name__)
+TAG = "shoes"
+"""Tag of all the project's runs."""
+MAX_TRIES = 4
+"""A night that has crashed so often is left for a person to look at."""
+HOURS_BACK = 12
+"""A night that crashed earlier than this is not taken up again: it was another night."""
+
+
+def end_lost(client: SyncPrefectClient, *, is_own_server: bool) -> list[FlowRun]:
+    """End runs of this machine whose process is gone, and give them back as they were.
+
+    On a server of one's own these are all of the project's; on a team's those whose process was on this machine.
+    """
+    alive = living_flow_runs()
+    active = [StateType.RUNNING, StateType.CANCELLING, StateType.PENDING]
+    runs = _of_project(client, FlowRunFilterState(type=FlowRunFilterStateType(any_=active)))
+    lost = [run for run in runs if run.id not in alive and (is_own_server or is_of_this_machine(run))]
+    for run in lost:
+        is_cancelled = run.state is not None and run.state.type is StateType.CANCELLING
+        said = "its process was gone when `shoes up` started: the machine or the worker had stopped"
+        client.set_flow_run_state(
+            run.id, Cancelled(message=said) if is_cancelled else Crashed(message=said), force=True
+        )
+        log.info("%s is ended: %s", run.name, said)
+    return lost
+
+
+def is_of_this_machine(run: FlowRun) -> bool:
+    """A worker of this machine had started its process; Prefect notes it as host:pid."""
+    return (run.infrastructure_pid or "").rpartition(":")[0] == socket.gethostname()
+
+
+def living_flow_runs() -> set[UUID]:
+    """Ids of the flow runs that have a process on this machine: each worker gives it the id as a variable."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            given = process.environ().get("PREFECT__FLOW_RUN_ID") if process.status() != psutil.STATUS_ZOMBIE else None
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess, OSError):
+            continue  # of somebody else, or gone
+        if given:
+            found.add(UUID(given))
+    return found
+
+
+def resume(client: SyncPrefectClient, stopped: Iterable[UUID] = (), *, is_own_server: bool) -> list[FlowRun]:
+    """Let nights of this machine go on that have crashed, or whose ids are given, while their window is open.
+
+    A run keeps its id: finished stages are not run again, and the training goes on from its checkpoint.
+    """
+    now = clock.now()
+    since = FlowRunFilterEndTime(after_=now.astimezone(UTC) - timedelta(hours=HOURS_BACK))
+    ended = [StateType.CRASHED, StateType.CANCELLED]
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=ended))
+    runs = _of_project(client, state, since)
+    own = [run for run in runs if is_own_server or is_of_this_machine(run)]
+    wanted = set(stopped)
+    chosen = newest_of_each([run for run in own if (run.id in wanted or is_crashed(run)) and may_go_on(run, now)])
+    for run in chosen:
+        said = f"taken up again: its window is open ({run.name})"
+        client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message=said), force=True)
+        log.info("%s goes on: it had stopped in the middle, and its window is open", run.name)
+    return chosen
+
+
+def is_crashed(run: FlowRun) -> bool:
+    """Its process ended without a word."""
+    return run.state is not None and run.state.type is StateType.CRASHED
+
+
+def may_go_on(run: FlowRun, now: datetime) -> bool:
+    """It is a night with a window that is open now, of a deployment, and has not been tried too often."""
+    recipe = run.parameters.get("recipe") or {}
+    try:
+        hours = WindowSpec.model_validate(recipe.get("window") or {})
+    except ValidationError:
+        return False
+    has_window = hours.starts is not None and hours.ends is not None
+    return (
+        has_window
+        and window.is_inside(hours, now)
+        and run.deployment_id is not None
+        and "night" in run.tags
+        and run.run_count < MAX_TRIES
+    )
+
+
+def newest_of_each(runs: Sequence[FlowRun]) -> list[FlowRun]:
+    """One run of each deployment: the one that started last."""
+    newest: dict[UUID | None, FlowRun] = {}
+    for run in sorted(runs, key=lambda run: run.start_time or datetime.min.replace(tzinfo=UTC)):
+        newest[run.deployment_id] = run
+    return list(newest.values())
+
+
+def _of_project(
+    client: SyncPrefectClient, state: FlowRunFilterState, ended: FlowRunFilterEndTime | None = None
+) -> list[FlowRun]:
+    tags = FlowRunFilterTags(all_=[TAG])
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state, end_time=ended, tags=tags), limit=200)

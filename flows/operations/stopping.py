@@ -1,0 +1,70 @@
+"""Runs are asked to save their state before the worker that runs them stops.
+
+A worker that is told to stop ends its flow runs without asking them, and Prefect shows them as running for ever.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.states import State
+
+from flows.operations.lost import TAG, is_of_this_machine
+
+log = logging.getLogger(__name__)
+SECONDS_TO_SAVE = 45.0
+"""Prefect gives a run 30 s to stop once the worker has told it."""
+
+
+def stop_runs(
+    client: SyncPrefectClient, *, is_own_server: bool, is_urgent: Callable[[], bool] = lambda: False
+) -> list[UUID]:
+    """Cancel what runs here, and wait until it has ended, or it is urgent; the ids of what was cancelled."""
+    runs = [run for run in _active(client) if is_own_server or is_of_this_machine(run)]
+    for run in runs:
+        log.info("%s is asked to save its state and stop", run.name)
+        said = "`shoes up` is stopping; the state is saved, and a later run goes on from there"
+        client.set_flow_run_state(run.id, State(type=StateType.CANCELLING, message=said), force=True)
+    ids = [run.id for run in runs]
+    left = _wait(client, ids, is_urgent)
+    for run in left:
+        log.warning("%s did not stop in time, and is ended; it goes on from its last checkpoint", run.name)
+    return ids
+
+
+def _wait(client: SyncPrefectClient, ids: list[UUID], is_urgent: Callable[[], bool]) -> list[FlowRun]:
+    """Those that have not ended after a while."""
+    until = time.monotonic() + SECONDS_TO_SAVE
+    left = _still_active(client, ids)
+    while left and time.monotonic() < until and not is_urgent():
+        time.sleep(0.5)
+        try:
+            left = _still_active(client, ids)
+        except (OSError, PrefectHTTPStatusError) as error:
+            log.debug("the API does not say what runs: %s", error)
+    return left
+
+
+def _still_active(client: SyncPrefectClient, ids: list[UUID]) -> list[FlowRun]:
+    return [run for run in _active(client, ids) if run.id in ids] if ids else []
+
+
+def _active(client: SyncPrefectClient, ids: list[UUID] | None = None) -> list[FlowRun]:
+    active = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+    wanted = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=active)),
+        tags=FlowRunFilterTags(all_=[TAG]),
+        id=FlowRunFilterId(any_=ids) if ids else None,
+    )
+    return client.read_flow_runs(flow_run_filter=wanted)

@@ -1,0 +1,251 @@
+"""`shoes up`: servers, worker and deployments, started, kept running and stopped as one."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import WorkerStatus
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from flows.operations import lost, register, stopping
+from flows.operations.environment import child_environment
+from shoes import clock
+from shoes.errors import ShoesError, TransientError
+from shoes.servers import program, record
+from shoes.servers.child import SECONDS_TO_START, is_healthy
+from shoes.servers.leftovers import stop_leftovers
+from shoes.servers.ports import require_free
+from shoes.servers.supervisor import Supervisor
+from shoes.settings import Settings
+from shoes.storage import write_text
+
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_ROUNDS = 15.0
+"""How often runs that crashed are looked for."""
+UNREACHABLE = (OSError, PrefectHTTPStatusError, TransientError)
+
+
+class Stop:
+    """Whether Ctrl-C or SIGTERM has come: once, or once more because it takes too long."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.is_urgent = False
+        self.signal: int | None = None
+        self.is_starting = True
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler. While things start, what is done is left at once."""
+        del frame
+        self.is_urgent = self.signal is not None
+        self.signal = self.signal or number
+        self.asked.set()
+        if self.is_starting:
+            self.is_starting = False
+            raise KeyboardInterrupt
+
+
+@dataclass
+class Up:
+    """One `shoes up`."""
+
+    settings: Settings
+    stop: Stop
+    supervisor: Supervisor
+    since: datetime
+
+    @property
+    def is_own_server(self) -> bool:
+        """The Prefect server is this machine's own."""
+        return self.settings.prefect_api_url is None
+
+    def keep_record(self, *, is_ready: bool) -> record.Running:
+        """Write down what runs, for other commands and for a start after a crash."""
+        found = record.Running(
+            up=record.seat(os.getpid()),
+            since=self.since,
+            is_ready=is_ready,
+            prefect_api=program.prefect_api(self.settings),
+            dashboard=program.dashboard(self.settings),
+            mlflow=self.settings.mlflow_url,
+            programs=self.supervisor.seats,
+        )
+        record.write(self.settings, found)
+        return found
+
+
+def run(settings: Settings, tell: Callable[[record.Running], None]) -> None:
+    """Start everything, tell that it is ready, keep it running until a signal comes, and stop it.
+
+    Raises:
+        Busy: it runs already.
+        ConfigurationError: a port is taken, or the schedule or a notification is wrong.
+        ShoesError: something did not start.
+    """
+    lock = record.only_one(settings)
+    stop = Stop()
+    up = Up(settings, stop, Supervisor(child_environment(settings), settings.root), clock.now())
+    with _api(settings), _signals(stop):
+        try:
+            _start(up)
+            stop.is_starting = False
+            tell(up.keep_record(is_ready=True))
+            _watch(up)
+        finally:
+            stop.is_starting = False
+            _stop(up)
+            record.remove(settings)
+            lock.release()
+
+
+def _start(up: Up) -> None:
+    settings, supervisor = up.settings, up.supervisor
+    stop_leftovers(settings)
+    servers = [found for found in (program.prefect_server(settings), program.mlflow_server(settings)) if found]
+    require_free(servers)
+    make_databases(settings)
+    started = [supervisor.start(server) for server in servers]
+    up.keep_record(is_ready=False)
+    _require_team_servers(settings)
+    for child in started:
+        if child.program.name == "prefect-server":
+            child.wait_until_ready()
+    _register(up)
+    for child in started:
+        child.wait_until_ready()
+
+
+def make_databases(settings: Settings) -> None:
+    """SQLite files of both servers, each made as a whole: a start that is killed leaves none that is half made."""
+    from shoes.tracking.database import make_database
+
+    if not settings.tracking_uri.startswith("http"):
+        make_database(settings.tracking_uri)
+
+
+def _require_team_servers(settings: Settings) -> None:
+    """Raises: ShoesError: a server that the settings name does not answer: each of them, with its setting."""
+    wanted = {"PREFECT_API_URL": settings.prefect_api_url, "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri}
+    away = [
+        f"{name} is {address}, and nothing answers there. Start that server, or unset {name} to have one started."
+        for name, address in wanted.items()
+        if address and address.startswith("http") and not is_healthy(f"{address.rstrip('/')}/health")
+    ]
+    if away:
+        raise ShoesError("\n".join(away))
+
+
+def _register(up: Up) -> None:
+    """Pool, lost runs, worker and deployments, as much of it as can be done at once."""
+    environment = child_environment(up.settings)
+    with get_client(sync_client=True) as client, ThreadPoolExecutor(1) as other:
+        register.make_pool(client)
+        deployed = other.submit(register.deploy, environment, up.settings.root)
+        lost.end_lost(client, is_own_server=up.is_own_server)
+        deployed.result()
+        lost.resume(client, _stopped(up.settings), is_own_server=up.is_own_server)
+        name = socket.gethostname()
+        worker = up.supervisor.start(program.worker(up.settings, name))
+        up.keep_record(is_ready=False)
+        _wait_for_worker(client, name, worker.answers)
+
+
+def _wait_for_worker(client: SyncPrefectClient, name: str, answers: Callable[[], bool]) -> None:
+    """Raises: ShoesError: the worker ended, or the server does not know of it after a while."""
+    since = clock.now()
+    until = time.monotonic() + SECONDS_TO_START
+    while answers() and time.monotonic() < until:
+        for found in client.read_workers_for_work_pool(program.POOL):
+            is_new = found.last_heartbeat_time is not None and found.last_heartbeat_time >= since
+            if found.name == name and found.status is WorkerStatus.ONLINE and is_new:
+                return
+        time.sleep(0.2)
+    raise ShoesError("Prefect's worker did not start; its log says why: worker.log")
+
+
+def _watch(up: Up) -> None:
+    """Look after the programs, and take up crashed nights, until somebody asks to stop."""
+    next_round = time.monotonic() + SECONDS_BETWEEN_ROUNDS
+    while not up.stop.asked.wait(SECONDS_BETWEEN_LOOKS):
+        if up.supervisor.look():
+            up.keep_record(is_ready=True)
+        if time.monotonic() >= next_round:
+            next_round = time.monotonic() + SECONDS_BETWEEN_ROUNDS
+            _round(up)
+
+
+def _round(up: Up) -> None:
+    """What is done now and then; a server that is away is asked again the next time."""
+    try:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
+            lost.resume(client, is_own_server=up.is_own_server)
+    except UNREACHABLE as error:
+        log.debug("Prefect's API does not answer: %s", error)
+
+
+def _stop(up: Up) -> None:
+    """Runs first, so that they save their state; then the worker, then the servers."""
+    if up.stop.signal is not None and up.supervisor.seats:
+        log.info("stopping; once more Ctrl-C stops at once, and runs go on from their last checkpoints")
+    if "worker" in up.supervisor.seats and not up.stop.is_urgent:
+        _stop_runs(up)
+    if up.stop.is_urgent:
+        up.supervisor.kill()
+    up.supervisor.stop()
+
+
+def _stop_runs(up: Up) -> None:
+    try:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
+            stopped = stopping.stop_runs(client, is_own_server=up.is_own_server, is_urgent=lambda: up.stop.is_urgent)
+    except UNREACHABLE as error:
+        log.warning("Prefect's API does not answer (%s): runs are ended, and go on from their last checkpoints", error)
+        return
+    if up.stop.signal == signal.SIGTERM:  # the machine stops, not the person: inside the window they go on
+        write_text(_stopped_file(up.settings), json.dumps([str(run) for run in stopped]))
+
+
+def _stopped_file(settings: Settings) -> Path:
+    return settings.data / "servers" / "stopped.json"
+
+
+def _stopped(settings: Settings) -> list[UUID]:
+    """Runs that the machine's going down has stopped; told once."""
+    file = _stopped_file(settings)
+    if not file.exists():
+        return []
+    ids = [UUID(name) for name in json.loads(file.read_text(encoding="utf-8"))]
+    file.unlink()
+    return ids
+
+
+@contextmanager
+def _api(settings: Settings) -> Iterator[None]:
+    """Inside, Prefect's client speaks with this machine's or the team's server."""
+    with temporary_settings({PREFECT_API_URL: program.prefect_api(settings)}):
+        yield
+
+
+@contextmanager
+def _signals(stop: Stop) -> Iterator[None]:
+    former = {number: signal.signal(number, stop.receive) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
