@@ -32,6 +32,7 @@ from shoes.servers.ports import require_free
 from shoes.servers.supervisor import Supervisor
 from shoes.settings import Settings
 from shoes.storage import write_text
+from shoes.tracking.orphans import close_orphans
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -121,6 +122,7 @@ def _start(up: Up) -> None:
     make_databases(settings)
     started = [supervisor.start(server) for server in servers]
     up.keep_record(is_ready=False)
+    close_orphans(settings)  # while the servers start
     _require_team_servers(settings)
     for child in started:
         if child.program.name == "prefect-server":
