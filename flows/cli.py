@@ -8,6 +8,7 @@ import click
 
 from flows.operations.commands import down, status, up
 from flows.report import report
+from flows.schedule import schedule
 from shoes.cli.check import check
 from shoes.cli.command import Outcome, RecipeCommand, TrainingCommand, run_with_recipe
 from shoes.cli.data import data
@@ -45,9 +46,14 @@ def _run(recipe: "Recipe") -> Outcome:
 
     preflight(recipe)
     prepare_prefect()
-    from flows.overnight import overnight
+    from prefect import tags
 
-    report = overnight(recipe)
+    from flows.overnight import overnight
+    from shoes.servers import record
+    from shoes.settings import load_settings
+
+    with record.seated(load_settings()), tags("shoes", "night"):
+        report = overnight(recipe)
     logging.getLogger("prefect").setLevel(logging.WARNING)  # the verdict is the last word
     if isinstance(report, PausedTraining):
         return paused(recipe, report)
@@ -81,5 +87,5 @@ def _forecast(recipe: "Recipe") -> Outcome:
     return tonight(recipe)
 
 
-for command in (check, data, train, evaluate, export, forecast, generate, model, report, up, down, status):
+for command in (check, data, train, evaluate, export, forecast, generate, model, report, up, down, status, schedule):
     main.add_command(command)

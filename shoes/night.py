@@ -47,7 +47,8 @@ def report(  # noqa: PLR0913 - what all stages found
         timeline: when each stage ran; none given: only how long each took is known.
     """
     settings = load_settings()
-    run_id = stages.run_id(recipe, models, data)
+    pages = stages.pages(recipe, models, data)
+    run_id = pages.run_id if pages else None
     told = _told_before(recipe, training, evaluation, promotion)
     times = told.stages if told else _times(environment, models, data, training, evaluation, promotion)
     forecast = outcome.outcome(outcome.kept(training.run_dir), training)
@@ -58,6 +59,7 @@ def report(  # noqa: PLR0913 - what all stages found
         text=verdict.text(recipe, training, evaluation, promotion, times, where, forecast),
         promoted=promotion.promoted,
         run_id=run_id,
+        experiment_id=pages.experiment_id if pages else None,
         tracking_uri=without_secrets(settings.tracking_uri),
         train=training,
         evaluation=evaluation,

@@ -4,8 +4,9 @@ Each is idempotent: a result that is there and verifies is returned at once.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -33,10 +34,21 @@ from shoes.spec import Recipe
 from shoes.tracking import recording
 from shoes.tracking.journal import Journal
 from shoes.tracking.mirror import Mirror, connect, mirrored
+from shoes.tracking.pages import RunPages, known_pages, run_pages
 from shoes.tracking.registry import Candidate, Registry
 from shoes.training.run import Job, finished, make_job, only_one, plan_decisions
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingPlace:
+    """Where a training can be watched."""
+
+    samples: Path
+    """Folder of its validation pictures, step-000050.png say."""
+    pages: Callable[[], RunPages | None]
+    """MLflow's pages of its run, once MLflow has it."""
 
 
 def verify_environment(recipe: Recipe) -> EnvironmentReport:
@@ -136,6 +148,7 @@ def train(
     data: DataReport,
     links: Mapping[str, str] | None = None,
     on_progress: Progress | None = None,
+    ends: datetime | None = None,
 ) -> TrainReport | PausedTraining:
     """Train the adapter, or go on where an earlier try stopped; paused at the end of the recipe's window.
 
@@ -144,11 +157,13 @@ def train(
     Args:
         links: tags that lead from the run to what started it, for example Prefect's flow run.
         on_progress: told of every step, beside the terminal; must return at once.
+        ends: when it has to have stopped; as the window says for a start now, where nothing is given. A night gives
+            it, whose first stages may take until the window is closed.
     """
     from shoes.training.loop import not_begun
     from shoes.training.loop import train as run
 
-    job, end = _job(recipe, models, data), deadline(recipe)
+    job, end = _job(recipe, models, data), ends or deadline(recipe)
     with ExitStack() as held:
         try:
             held.enter_context(_device_of(job, recipe, "training", until=end))
@@ -238,11 +253,20 @@ def promote(
     return report
 
 
-def run_id(recipe: Recipe, models: ModelsReport, data: DataReport) -> str | None:
-    """MLflow's run of a recipe, when the store has been reached."""
+def pages(recipe: Recipe, models: ModelsReport, data: DataReport) -> RunPages | None:
+    """Where MLflow shows a recipe's run, when the store has been reached."""
     with _opened(recipe, _job(recipe, models, data)) as (_, mirror):
         pass
-    return mirror.run_id
+    viewer = load_settings().mlflow_url
+    return run_pages(viewer, mirror.run_id, mirror.experiment_id) if mirror.run_id else None
+
+
+def place(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainingPlace:
+    """Where a recipe's training keeps its files, and where MLflow shows it, without asking MLflow."""
+    settings, job = load_settings(), _job(recipe, models, data)
+    return TrainingPlace(
+        job.folder / "samples", lambda: known_pages(job.journal, settings.tracking_uri, settings.mlflow_url)
+    )
 
 
 def record_page(recipe: Recipe, models: ModelsReport, data: DataReport, page: Path) -> None:

@@ -1,18 +1,23 @@
-"""A training's progress in Prefect's dashboard, while it runs."""
+"""A training's progress and pictures in Prefect's dashboard, while it runs."""
 
 import contextvars
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from shoes.progress import Progress, pace
+from shoes.stages import TrainingPlace
+from tasks.links import run_link, samples_markdown
 
 SECONDS_BETWEEN_POSTS = 5.0
 SECONDS_TO_FINISH = 10.0
@@ -34,21 +39,57 @@ class Artifact:
 
     def __call__(self, percent: float, text: str) -> None:
         """Make or change the artifact; what goes wrong with Prefect's API is raised at once."""
-        # by itself the client would try again for more than a minute, with a state that is old by then
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        with _one_try():
             if self._id is None:
                 self._id = create_progress_artifact(progress=percent, key=self._key, description=text)
             else:
                 update_progress_artifact(self._id, progress=percent, description=text)
 
 
+class Samples:
+    """The newest validation's pictures as one artifact of the current task run: made once, changed afterwards."""
+
+    def __init__(self, place: TrainingPlace, key: str = "samples") -> None:
+        self._place, self._key = place, key
+        self._id: UUID | None = None
+        self._shown: Path | None = None
+
+    def __call__(self) -> None:
+        """Show what is new; what goes wrong with Prefect's API is raised at once."""
+        newest = max(self._place.samples.glob("step-*.png"), default=None)
+        text = samples_markdown(newest, self._place.pages()) if newest not in (None, self._shown) else None
+        if text is None:  # nothing new, or still being written
+            return
+        with _one_try():
+            if self._id is None:
+                said = "What base and adapter draw, at the last validation"
+                self._id = create_markdown_artifact(text, key=self._key, description=said)
+            else:
+                with get_client(sync_client=True) as client:
+                    client.update_artifact(self._id, ArtifactUpdate(data=text))
+        self._shown = newest
+
+
 @contextmanager
-def live(key: str) -> Iterator[Progress]:
+def _one_try() -> Iterator[None]:
+    """By itself the client would try again for more than a minute, with a state that is old by then."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        yield
+
+
+@contextmanager
+def live(key: str, place: TrainingPlace | None = None) -> Iterator[Progress]:
     """A reporter whose newest state is shown as the progress artifact `key` of the current task run.
 
     Reporting only leaves a note for a thread of its own, which is started by the first report.
+
+    Args:
+        place: where the training can be watched: its pictures are shown too, and its run in MLflow is linked.
     """
-    reporter = Live(Artifact(key))
+    if place is None:
+        reporter = Live(Artifact(key))
+    else:
+        reporter = Live(Artifact(key), lambda: run_link(place.pages()), Samples(place))
     try:
         yield reporter
     finally:
@@ -59,10 +100,14 @@ class Live:
     """Hands the newest state to `post`, at most once in `SECONDS_BETWEEN_POSTS`, and the last one at the end.
 
     When it fails, that is said once, in the run's log, and costs nothing else: the next state is tried again.
+
+    Args:
+        footer: Markdown below the state, asked for at each post.
+        then: what else is shown, after each post.
     """
 
-    def __init__(self, post: Post) -> None:
-        self._post = post
+    def __init__(self, post: Post, footer: Callable[[], str] = str, then: Callable[[], None] | None = None) -> None:
+        self._post, self._footer, self._then = post, footer, then
         self._state: tuple[int, int, str] | None = None
         self._start = (0, 0.0)
         self._thread: threading.Thread | None = None
@@ -99,10 +144,13 @@ class Live:
         assert self._state is not None, "the thread is started by a report"
         done, total, note = self._state
         try:
-            self._post(100 * done / max(total, 1), self._text(done, total, note))
+            text = "\n\n".join(part for part in (self._text(done, total, note), self._footer()) if part)
+            self._post(100 * done / max(total, 1), text)
+            if self._then is not None:
+                self._then()
         except Exception as error:  # noqa: BLE001 - whatever Prefect's API has, the training goes on
             if not self._is_away:
-                get_run_logger().warning("the dashboard's progress bar can't be moved: %s", error)
+                get_run_logger().warning("the dashboard can't be told of the progress; the training goes on: %s", error)
             self._is_away = True
         else:
             self._is_away = False

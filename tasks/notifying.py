@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from uuid import UUID
 
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block, UnknownBlockType
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from shoes.errors import ConfigurationError, Problem, TransientError
 
@@ -23,7 +24,7 @@ def notify(names: Sequence[str], subject: str, body: str) -> None:
     found = {name: _load(name) for name in names}
     wrong = {name: what for name, what in found.items() if isinstance(what, str)}
     if wrong:
-        fix = _fix()
+        fix = _fix(existing())
         raise ConfigurationError([Problem(name, what, fix) for name, what in wrong.items()])
     for name, block in found.items():
         if isinstance(block, NotificationBlock):
@@ -78,19 +79,37 @@ def _load(name: str) -> NotificationBlock | str:
     return block
 
 
-def _fix() -> str:
-    names = existing()
+def _fix(names: Sequence[str]) -> str:
     return (
         f"there {'are' if len(names) > 1 else 'is'} {', '.join(names)}; {HOW}" if names else f"there is none yet; {HOW}"
     )
 
 
+def require_blocks(client: SyncPrefectClient, names: Sequence[str]) -> dict[str, UUID]:
+    """The ids of notification blocks by their names, TYPE/NAME; nothing of what they keep is read.
+
+    Raises:
+        ConfigurationError: what is no notification block of the server, all of them together.
+    """
+    if not names:
+        return {}
+    known = _known(client)
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        fix = f"in SHOES_NOTIFY: {_fix(sorted(known))}"
+        raise ConfigurationError([Problem(name, "is no notification block of this server", fix) for name in wrong])
+    return {name: known[name] for name in names}
+
+
 def existing() -> list[str]:
     """Notification blocks that this Prefect server has, as TYPE/NAME."""
     with get_client(sync_client=True) as client:
-        found = client.read_block_documents(include_secrets=False)
-    return sorted(
-        f"{document.block_type.slug}/{document.name}"
-        for document in found
+        return sorted(_known(client))
+
+
+def _known(client: SyncPrefectClient) -> dict[str, UUID]:
+    return {
+        f"{document.block_type.slug}/{document.name}": document.id
+        for document in client.read_block_documents(include_secrets=False)
         if document.name and document.block_type and "notify" in (document.block_schema.capabilities or ())
-    )
+    }

@@ -1,4 +1,9 @@
-"""The stages as Prefect tasks: one library call each, retried when waiting helps, results kept as JSON."""
+"""The stages as Prefect tasks: one library call each, retried when waiting helps, results kept as JSON.
+
+Their descriptions are shown in Prefect's dashboard, as Markdown.
+"""
+
+from datetime import datetime
 
 from prefect import task
 
@@ -17,33 +22,46 @@ from shoes.reports import (
 from shoes.spec import Recipe
 from tasks.links import flow_run_links, show_environment, show_forecast, show_pause, show_verdict
 from tasks.live import live
-from tasks.retrying import RETRYING
+from tasks.retrying import stage
+from tasks.telling import tell_night, tell_pause
 from tasks.timeline import stage_runs
 
 
-@task(name="verify-environment", **RETRYING)
+@task(**stage("verify-environment"), task_run_name="verify-environment")
 def verify_environment(recipe: Recipe) -> EnvironmentReport:
-    """Check that this machine is ready to train."""
+    """Check that this machine is ready to train: device, precision, memory, disk, packages and servers.
+
+    The checks are shown as the artifact `environment`, also when the machine is not ready. A retry checks again.
+    """
     found = stages.verify_environment(recipe)
     show_environment(found)
     return environment.require_ready(found)
 
 
-@task(name="fetch-model", **RETRYING)
+@task(**stage("fetch-model"), task_run_name="fetch-model: {recipe.model.short_name}")
 def fetch_model(recipe: Recipe) -> ModelsReport:
-    """Have the base model and its judge here, and verify every file."""
+    """Have the base model and its judges on this machine, and verify every file by its SHA-256.
+
+    Needs the network only for what is not here yet. A retry goes on with the download where it broke off.
+    """
     return stages.fetch_model(recipe)
 
 
-@task(name="prepare-data", **RETRYING)
+@task(**stage("prepare-data"), task_run_name="prepare-data: {recipe.data.dataset_dir}")
 def prepare_data(recipe: Recipe) -> DataReport:
-    """Have the data set here, imported when needed, and verify every image."""
+    """Have the data set on this machine, imported from its source when needed, and verify every image.
+
+    A retry goes on with the import: photos that are done are not done again.
+    """
     return stages.prepare_data(recipe)
 
 
-@task(name="forecast", **RETRYING)
+@task(**stage("forecast"), task_run_name="forecast: {recipe.train.max_train_steps:,} steps")
 def forecast(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast | None:
-    """Say what tonight will do."""
+    """Say what tonight will do, from a few real steps in a process of its own: time, memory, disk, and if all fit.
+
+    Shown as the artifact `forecast`. That none can be made does not stop the night.
+    """
     found = stages.announce(recipe, models, data)
     show_forecast(found)
     return found
@@ -51,34 +69,53 @@ def forecast(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast
 
 # A kept result may be that of a training that paused. The stage itself knows best what is done: it returns at once
 # when all is, so a retry asks it again.
-@task(name="train-lora", refresh_cache=True, **RETRYING)
-def train_lora(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport | PausedTraining:
-    """Train, or go on where an earlier try stopped."""
-    with live("training") as report_progress:
-        training = stages.train(recipe, models, data, flow_run_links(), report_progress)
-    show_pause(recipe, training)
+@task(
+    **stage("train-lora"),
+    task_run_name="train-lora: {recipe.train.max_train_steps:,} steps, rank {recipe.train.rank}",
+    refresh_cache=True,
+)
+def train_lora(
+    recipe: Recipe, models: ModelsReport, data: DataReport, ends: datetime | None = None
+) -> TrainReport | PausedTraining:
+    """Train the adapter, or go on from the last checkpoint of an earlier try.
+
+    Progress is the artifact `training`, the pictures of the last validation are `samples`; curves are in MLflow. A
+    retry loses at most the steps since the last checkpoint. **Cancel** ends the step, saves the state, and the next
+    run goes on. At the end of the recipe's window the training is paused, with all of its state saved.
+    """
+    with live("training", stages.place(recipe, models, data)) as report_progress:
+        training = stages.train(recipe, models, data, flow_run_links(), report_progress, ends)
+    if isinstance(training, PausedTraining):
+        show_pause(recipe, training)
+        tell_pause(recipe, training)
     return training
 
 
-@task(name="choose-checkpoint", **RETRYING)
+@task(**stage("choose-checkpoint"), task_run_name="choose-checkpoint")
 def choose_checkpoint(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> TrainReport:
-    """Choose the checkpoint that is exported, on the validation photos."""
+    """Choose the checkpoint that is exported: by held-out loss, then by pictures of the validation captions.
+
+    A retry keeps the pictures that are drawn.
+    """
     return stages.choose(recipe, models, data, training)
 
 
-@task(name="find-training", **RETRYING)
+@task(**stage("find-training"), task_run_name="find-training")
 def find_training(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport:
-    """The training that a single stage builds on."""
+    """Find the finished training that a single stage builds on. It fails where the recipe is not trained yet."""
     return stages.trained(recipe, models, data)
 
 
-@task(name="evaluate", **RETRYING)
+@task(**stage("evaluate"), task_run_name="evaluate")
 def evaluate(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> EvaluationReport:
-    """Compare base, adapter and champion on the test photos."""
+    """Draw the test captions with base, adapter and champion, and compare what they drew.
+
+    A retry keeps the pictures that are drawn; those of base and champion are never drawn twice.
+    """
     return stages.evaluate(recipe, models, data, training)
 
 
-@task(name="promote", **RETRYING)
+@task(**stage("promote"), task_run_name="promote: {recipe.publish.registered_model}")
 def promote(
     recipe: Recipe,
     models: ModelsReport,
@@ -86,11 +123,14 @@ def promote(
     training: TrainReport,
     evaluation: EvaluationReport,
 ) -> PromotionReport:
-    """Let the adapter be the champion, if it is really better."""
+    """Register the adapter in MLflow, and let it be the champion if it is really better.
+
+    Needs MLflow. Trying again is safe: an adapter that is registered keeps its version and its verdict.
+    """
     return stages.promote(recipe, models, data, training, evaluation)
 
 
-@task(name="report", **RETRYING)
+@task(**stage("report"), task_run_name="report")
 def report(
     recipe: Recipe,
     environment: EnvironmentReport,
@@ -100,7 +140,11 @@ def report(
     evaluation: EvaluationReport,
     promotion: PromotionReport,
 ) -> NightReport:
-    """Say what the night did."""
+    """Say what the night did, as the artifacts `verdict` and `report`, a page in MLflow, and a notification.
+
+    A retry says the same again.
+    """
     verdict = night.report(recipe, environment, models, data, training, evaluation, promotion, timeline=stage_runs())
     show_verdict(verdict)
+    tell_night(recipe, verdict)
     return verdict

@@ -71,10 +71,15 @@ def _reasons(client: SyncPrefectClient, task_run: UUID, count: int) -> list[str]
         time.sleep(0.5)
 
 
+def stage_name(task_run: str) -> str:
+    """The stage of a task run by its name, such as `train-lora: 3,000 steps` or Prefect's own `evaluate-1a2`."""
+    before, colon, _ = task_run.partition(":")
+    return before if colon else re.sub(r"-[0-9a-f]{3}$", "", task_run)
+
+
 def _stage(run: TaskRun, troubles: tuple[str, ...]) -> StageRun:
-    """One stage. Tasks are named `evaluate-1a2`."""
     return StageRun(
-        name=run.name.rpartition("-")[0] or run.name,
+        name=stage_name(run.name),
         started=run.start_time,
         ended=run.end_time,
         seconds=run.total_run_time.total_seconds(),

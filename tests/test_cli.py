@@ -231,6 +231,6 @@ def test_a_training_that_pauses_is_no_failure(in_night, micro_flags: list[str], 
     monkeypatch.setattr(stages, "train", lambda *given: report)
     result = shoes("train", *micro_flags)
     assert result.exit_code == 0
-    assert "paused at step 2 of 4: the disk has 2.1 GB left" in result.stdout
+    assert "paused at 2 of 4 steps: the disk has 2.1 GB left" in result.stdout
     found = json.loads(shoes("train", "--json", *micro_flags).stdout)
     assert (found["state"], found["reason"]) == ("paused", report.reason)

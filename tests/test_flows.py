@@ -229,10 +229,10 @@ def test_a_night_that_pauses_ends_well_and_goes_on_when_it_is_retried(
     paused = pause_once(monkeypatch, night)
     assert overnight(night.recipe) == paused
     run = latest_run("overnight")
-    assert (run.state.type.value, run.state.name) == ("COMPLETED", "Training paused")
-    assert run.state.message.startswith("The training paused at step 2 of 4: the window ends at 07:00")
+    assert (run.state.type.value, run.state.name) == ("COMPLETED", "Paused at 2 of 4 steps")
+    assert run.state.message.startswith("The training paused at 2 of 4 steps: the window ends at 07:00")
     assert PausedTraining.model_validate(run.state.result()) == paused, "the result is kept"
-    assert "step 2 of 4" in artifact("verdict").description
+    assert "2 of 4 steps" in artifact("verdict").description
     told = retry(overnight, run, night.recipe)
     assert told.train == night.training
     run = latest_run("overnight")
@@ -250,7 +250,7 @@ def test_a_training_that_pauses_alone_ends_well_too(
     assert train_lora(night.recipe) == night.training, "what is kept of a finished one is not given for a paused one"
     paused = pause_once(monkeypatch, night)
     assert train_lora(night.recipe) == paused
-    assert latest_run("train-lora").state.name == "Training paused"
+    assert latest_run("train-lora").state.name == "Paused at 2 of 4 steps"
     assert retry(train_lora, latest_run("train-lora"), night.recipe) == night.training
 
 

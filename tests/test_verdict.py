@@ -175,7 +175,7 @@ def test_a_pause_says_where_why_and_how_to_go_on() -> None:
     )
     first, *lines = verdict.paused(Recipe(), report).splitlines()
     assert first == (
-        "The training paused at step 500 of 3,000: the window ends at 07:00; the next run goes on from there."
+        "The training paused at 500 of 3,000 steps: the window ends at 07:00; the next run goes on from there."
     )
     assert lines[0] == ("  trained for 30 min 0 s so far, on mps; steps left: 2,500, about 2 h 30 min at this pace")
     assert "the same command again" in lines[-1]

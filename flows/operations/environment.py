@@ -2,8 +2,8 @@
 
 import os
 
+from flows.operations.place import known_api
 from shoes.servers.program import local_api
-from shoes.servers.record import running
 from shoes.settings import Settings, environment_values, load_settings
 
 HEARTBEAT_SECONDS = 30
@@ -19,16 +19,8 @@ def prepare_prefect() -> None:
     settings.prefect_home.mkdir(parents=True, exist_ok=True)  # Prefect makes one level only
     for name, value in variables(settings).items():
         os.environ.setdefault(name, value)
-    if (api := api_url(settings)) is not None:
+    if (api := known_api(settings)) is not None:
         os.environ.setdefault("PREFECT_API_URL", api)
-
-
-def api_url(settings: Settings) -> str | None:
-    """Address of the Prefect API that is there: a team's, or that of a running `shoes up`."""
-    if settings.prefect_api_url:
-        return settings.prefect_api_url
-    found = running(settings)
-    return found.prefect_api if found is not None and found.is_ready else None
 
 
 def variables(settings: Settings) -> dict[str, str]:
@@ -41,6 +33,7 @@ def variables(settings: Settings) -> dict[str, str]:
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # what the forecast says outside of a flow
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",  # not a line for each migration of a new database
         # the first start makes the database, which a slow disk or a busy machine may stretch
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }

@@ -24,9 +24,11 @@ from pydantic import ValidationError
 
 from shoes import clock
 from shoes.forecast import window
+from shoes.servers import record
+from shoes.settings import Settings
 from shoes.spec import WindowSpec
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("shoes.operations")
 TAG = "shoes"
 """Tag of all the project's runs."""
 MAX_TRIES = 4
@@ -35,15 +37,17 @@ HOURS_BACK = 12
 """A night that crashed earlier than this is not taken up again: it was another night."""
 
 
-def end_lost(client: SyncPrefectClient, *, is_own_server: bool) -> list[FlowRun]:
+def end_lost(client: SyncPrefectClient, settings: Settings) -> list[FlowRun]:
     """End runs of this machine whose process is gone, and give them back as they were.
 
     On a server of one's own these are all of the project's; on a team's those whose process was on this machine.
     """
     alive = living_flow_runs()
+    is_own_server, runs_by_hand = settings.prefect_api_url is None, record.anybody_seated(settings)
     active = [StateType.RUNNING, StateType.CANCELLING, StateType.PENDING]
     runs = _of_project(client, FlowRunFilterState(type=FlowRunFilterStateType(any_=active)))
-    lost = [run for run in runs if run.id not in alive and (is_own_server or is_of_this_machine(run))]
+    here = [run for run in runs if run.id not in alive and (is_own_server or is_of_this_machine(run))]
+    lost = [run for run in here if run.deployment_id is not None or not runs_by_hand]
     for run in lost:
         is_cancelled = run.state is not None and run.state.type is StateType.CANCELLING
         said = "its process was gone when `shoes up` started: the machine or the worker had stopped"

@@ -12,11 +12,11 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.operations.environment import api_url
 from flows.operations.lost import TAG
+from flows.operations.outages import UNREACHABLE
+from flows.operations.place import api_url
 from shoes.reports import Report
 from shoes.servers import program, record
 from shoes.servers.child import is_healthy
@@ -63,7 +63,7 @@ def look(settings: Settings) -> Operation:
     found = record.running(settings)
     servers = tuple(_servers(settings, found))
     api = api_url(settings)
-    if api is None or not is_healthy(f"{api}/health"):
+    if api is None:
         return Operation(is_up=found is not None, servers=servers)
     retries = {PREFECT_API_URL: api, PREFECT_CLIENT_MAX_RETRIES: 0}
     try:
@@ -76,7 +76,7 @@ def look(settings: Settings) -> Operation:
                 next_runs=tuple(_next(client, dashboard)),
                 last=_last(client, dashboard),
             )
-    except (OSError, PrefectHTTPStatusError):  # it has gone away in between
+    except UNREACHABLE:  # it has gone away in between
         return Operation(is_up=found is not None, servers=servers)
 
 

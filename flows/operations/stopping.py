@@ -17,12 +17,12 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import State
 
 from flows.operations.lost import TAG, is_of_this_machine
+from flows.operations.outages import UNREACHABLE
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("shoes.operations")
 SECONDS_TO_SAVE = 45.0
 """Prefect gives a run 30 s to stop once the worker has told it."""
 
@@ -51,7 +51,7 @@ def _wait(client: SyncPrefectClient, ids: list[UUID], is_urgent: Callable[[], bo
         time.sleep(0.5)
         try:
             left = _still_active(client, ids)
-        except (OSError, PrefectHTTPStatusError) as error:
+        except UNREACHABLE as error:
             log.debug("the API does not say what runs: %s", error)
     return left
 

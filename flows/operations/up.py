@@ -18,13 +18,13 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import WorkerStatus
-from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.operations import lost, register, stopping
+from flows.operations import automations, lost, nights, register, stopping
 from flows.operations.environment import child_environment
+from flows.operations.outages import UNREACHABLE
 from shoes import clock
-from shoes.errors import ShoesError, TransientError
+from shoes.errors import ShoesError
 from shoes.servers import program, record
 from shoes.servers.child import SECONDS_TO_START, is_healthy
 from shoes.servers.leftovers import stop_leftovers
@@ -34,11 +34,10 @@ from shoes.settings import Settings
 from shoes.storage import write_text
 from shoes.tracking.orphans import close_orphans
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("shoes.operations")
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_ROUNDS = 15.0
 """How often runs that crashed are looked for."""
-UNREACHABLE = (OSError, PrefectHTTPStatusError, TransientError)
 
 
 class Stop:
@@ -117,27 +116,26 @@ def run(settings: Settings, tell: Callable[[record.Running], None]) -> None:
 def _start(up: Up) -> None:
     settings, supervisor = up.settings, up.supervisor
     stop_leftovers(settings)
-    servers = [found for found in (program.prefect_server(settings), program.mlflow_server(settings)) if found]
-    require_free(servers)
-    make_databases(settings)
-    started = [supervisor.start(server) for server in servers]
-    up.keep_record(is_ready=False)
-    close_orphans(settings)  # while the servers start
+    prefect, mlflow = program.prefect_server(settings), program.mlflow_server(settings)
+    require_free([found for found in (prefect, mlflow) if found])
     _require_team_servers(settings)
-    for child in started:
-        if child.program.name == "prefect-server":
-            child.wait_until_ready()
-    _register(up)
-    for child in started:
-        child.wait_until_ready()
+    close_orphans(settings)
+    with ThreadPoolExecutor(1) as beside:
+        pages = beside.submit(_start_mlflow, up, mlflow) if mlflow else None
+        if prefect:
+            supervisor.start(prefect).wait_until_ready()
+        up.keep_record(is_ready=False)
+        _register(up)
+        if pages:
+            pages.result()
 
 
-def make_databases(settings: Settings) -> None:
-    """SQLite files of both servers, each made as a whole: a start that is killed leaves none that is half made."""
-    from shoes.tracking.database import make_database
+def _start_mlflow(up: Up, mlflow: program.Program) -> None:
+    """MLflow's pages, beside everything else; its database is made as a whole or not at all."""
+    from shoes.tracking.database import make_database as make_mlflow_database
 
-    if not settings.tracking_uri.startswith("http"):
-        make_database(settings.tracking_uri)
+    make_mlflow_database(up.settings.tracking_uri)
+    up.supervisor.start(mlflow).wait_until_ready()
 
 
 def _require_team_servers(settings: Settings) -> None:
@@ -154,15 +152,17 @@ def _require_team_servers(settings: Settings) -> None:
 
 def _register(up: Up) -> None:
     """Pool, lost runs, worker and deployments, as much of it as can be done at once."""
-    environment = child_environment(up.settings)
-    with get_client(sync_client=True) as client, ThreadPoolExecutor(1) as other:
+    settings = up.settings
+    with get_client(sync_client=True) as client:
         register.make_pool(client)
-        deployed = other.submit(register.deploy, environment, up.settings.root)
-        lost.end_lost(client, is_own_server=up.is_own_server)
-        deployed.result()
-        lost.resume(client, _stopped(up.settings), is_own_server=up.is_own_server)
+        lost.end_lost(client, settings)
+        with nights.around_deploying(client, settings):
+            register.deploy(child_environment(settings), settings.root)
+        automations.set_up(client, settings)
+        nights.cancel_missed(client, clock.now())
+        lost.resume(client, _stopped(settings), is_own_server=up.is_own_server)
         name = socket.gethostname()
-        worker = up.supervisor.start(program.worker(up.settings, name))
+        worker = up.supervisor.start(program.worker(settings, name))
         up.keep_record(is_ready=False)
         _wait_for_worker(client, name, worker.answers)
 
@@ -195,6 +195,7 @@ def _round(up: Up) -> None:
     """What is done now and then; a server that is away is asked again the next time."""
     try:
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
+            nights.cancel_missed(client, clock.now())
             lost.resume(client, is_own_server=up.is_own_server)
     except UNREACHABLE as error:
         log.debug("Prefect's API does not answer: %s", error)

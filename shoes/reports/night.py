@@ -76,6 +76,8 @@ class NightReport(Report):
     promoted: bool
     run_id: str | None
     """MLflow run, when the tracking store could be reached."""
+    experiment_id: str | None = None
+    """MLflow's experiment that the run belongs to."""
     tracking_uri: str
     train: TrainReport
     evaluation: EvaluationReport

@@ -60,6 +60,11 @@ class PausedTraining(Report):
     seconds: float
     """Time spent training, over all tries."""
 
+    @property
+    def progress(self) -> str:
+        """How far it is, as it is said everywhere: 1,800 of 3,000 steps."""
+        return f"{self.step:,} of {self.max_train_steps:,} steps"
+
 
 class CheckpointScores(Report):
     """One candidate for the export, and how it did on the validation split."""

@@ -1,5 +1,8 @@
 """What `shoes up` runs, kept beside the data: for `shoes status` and `shoes down`, and for a start after a crash."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -81,6 +84,32 @@ def write(settings: Settings, found: Running) -> None:
 def remove(settings: Settings) -> None:
     """Nothing runs any more."""
     _file(settings).unlink(missing_ok=True)
+
+
+@contextmanager
+def seated(settings: Settings) -> Iterator[None]:
+    """Inside, this process is known to run flows by itself: `shoes up` does not take its runs for lost ones."""
+    file = _seats(settings) / f"{os.getpid()}.json"
+    write_text(file, seat(os.getpid()).model_dump_json())
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def anybody_seated(settings: Settings) -> bool:
+    """A process that runs flows by itself is alive; what dead ones left is removed."""
+    alive = False
+    for file in _seats(settings).glob("*.json"):
+        if Seat.model_validate_json(file.read_text(encoding="utf-8")).is_alive:
+            alive = True
+        else:
+            file.unlink(missing_ok=True)
+    return alive
+
+
+def _seats(settings: Settings) -> Path:
+    return settings.data / "servers" / "runs"
 
 
 def only_one(settings: Settings) -> FileLock:

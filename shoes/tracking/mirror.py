@@ -22,6 +22,7 @@ from shoes.errors import TrackingUnavailable
 from shoes.storage import write_text
 from shoes.tracking.database import make_database
 from shoes.tracking.journal import Event, read_with_offsets
+from shoes.tracking.pages import bookmark, read_bookmark
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,11 +71,11 @@ class Mirror:
 
     def __init__(self, journal: Path, destination: Destination) -> None:
         self._journal = journal
-        self._bookmark = journal.with_suffix(".mlflow.json")
         self._to = destination
         self._offset = 0
         self._client: MlflowClient | None = None
         self.run_id: str | None = None
+        self.experiment_id: str | None = None
         self._sending = threading.Lock()
 
     def send(self) -> None:
@@ -120,12 +121,12 @@ class Mirror:
         mark = self._read_bookmark()
         if not self._journal.exists() or mark.get("offset") != self._journal.stat().st_size:
             return False
-        self.run_id = mark["run_id"]
+        self.run_id, self.experiment_id = mark["run_id"], mark.get("experiment_id")
         return True
 
     def _open(self) -> None:
         client = connect(self._to.tracking_uri)
-        experiment = _experiment(client, self._to)
+        self.experiment_id = experiment = _experiment(client, self._to)
         run = _find_run(client, experiment, self._to.fingerprint)
         self.run_id = run or _create_run(client, experiment, self._to)
         self._client = client
@@ -133,12 +134,7 @@ class Mirror:
         self._offset = int(mark["offset"]) if mark.get("run_id") == self.run_id else 0
 
     def _read_bookmark(self) -> dict[str, Any]:
-        """How far this journal was sent to this store, and to which run."""
-        try:
-            mark = json.loads(self._bookmark.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return mark if mark.get("tracking_uri") == self._to.tracking_uri else {}
+        return read_bookmark(self._journal, self._to.tracking_uri)
 
     def _replay(self, events: list[Event], offset: int) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -170,8 +166,9 @@ class Mirror:
                 case "status":
                     self._send_status(event)
         self._offset = offset
-        mark = {"offset": offset, "run_id": self.run_id, "tracking_uri": self._to.tracking_uri}
-        write_text(self._bookmark, json.dumps(mark))
+        run = {"run_id": self.run_id, "experiment_id": self.experiment_id}
+        mark = {"offset": offset, **run, "tracking_uri": self._to.tracking_uri}
+        write_text(bookmark(self._journal), json.dumps(mark))
 
     def _send_image(self, event: Event) -> None:
         from PIL import Image

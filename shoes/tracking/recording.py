@@ -21,6 +21,10 @@ from shoes.tracking.mirror import Destination
 from shoes.training.run import Job
 
 log = logging.getLogger(__name__)
+NOTE = "mlflow.note.content"
+"""Tag that MLflow shows as the description on a run's page, in Markdown."""
+FLOW_RUN_URL = "prefect.flow_run_url"
+"""Tag that holds the page of the Prefect flow run which trained last."""
 
 
 def destination(recipe: Recipe, job: Job, settings: Settings) -> Destination:
@@ -41,14 +45,28 @@ def describe(journal: Journal, recipe: Recipe, job: Job, links: Mapping[str, str
     journal.parameters({**recipe.train.model_dump(mode="json"), **model, **inputs})
     tags = {"recipe": recipe.name, **_commit()}
     journal.tags("tags", tags)
-    if links:
-        journal.tags(f"links/{fingerprint(dict(links))}", links)
+    text = note(recipe, links)
+    journal.tags(f"links/{fingerprint(dict(links), text)}", {**links, NOTE: text})
     spec, machine = job.folder / "spec.toml", job.folder / "environment.json"
     write_text(spec, tomli_w.dumps(_without_none(recipe.model_dump(mode="json"))))
     report = {"report": environment.kept(load_settings())}  # of the last check before this training
     write_text(machine, pretty_json(_machine() | report))
     journal.artifact("spec", spec, "")
     journal.artifact("environment", machine, "")
+
+
+def note(recipe: Recipe, links: Mapping[str, str]) -> str:
+    """What a run is, for its page: the recipe in words, and the way to what started it."""
+    train = recipe.train
+    lines = [
+        f"**{recipe.title}**",
+        f"LoRA of rank {train.rank} for `{recipe.model.pretrained_model_name_or_path}`, trained on "
+        f"`{recipe.data.dataset_dir}` for {train.max_train_steps:,} steps of {train.effective_batch_size} images at "
+        f"{train.resolution} px.",
+    ]
+    if page := links.get(FLOW_RUN_URL):
+        lines.append(f"[Flow run in Prefect]({page}): log, progress, Retry and Cancel")
+    return "\n\n".join(lines)
 
 
 def data_set(journal: Journal, job: Job, data: DataReport) -> None:

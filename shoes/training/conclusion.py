@@ -145,7 +145,7 @@ def seconds_spent(path: Path, *, until: int | None = None) -> float:
     spans = [_last_heard(events_of_try) - events_of_try[0]["time"] for events_of_try in tries]
     if until is not None and tries:
         spans[-1] = until - tries[-1][0]["time"]
-    return float(sum(spans) / 1000)
+    return float(sum(max(0, span) for span in spans) / 1000)  # a clock may be set back
 
 
 def _last_heard(events: Sequence[Event]) -> int:

@@ -185,10 +185,7 @@ def _read_pressure(session: Session, journal: Journal, pressure: Pressure, numbe
 def _pause(session: Session, journal: Journal, stop: Stop) -> PausedTraining:
     """Leave with the state saved, to go on another time."""
     job = session.job
-    number = num_tries(journal)
-    journal.tags(f"paused/{number}", {"paused": f"at step {session.step}: {stop.reason}"})
-    journal.status(f"paused/{number}/status", "SCHEDULED", step=session.step)
-    return PausedTraining(
+    paused = PausedTraining(
         fingerprint=job.fingerprint,
         run_dir=job.folder,
         step=session.step,
@@ -198,6 +195,10 @@ def _pause(session: Session, journal: Journal, stop: Stop) -> PausedTraining:
         precision=session.decisions.precision,
         seconds=seconds_spent(journal.path),
     )
+    number = num_tries(journal)
+    journal.tags(f"paused/{number}", {"paused": f"at {paused.progress}: {stop.reason}"})
+    journal.status(f"paused/{number}/status", "SCHEDULED", step=session.step)
+    return paused
 
 
 def not_begun(job: Job, reason: str) -> PausedTraining:

@@ -120,7 +120,11 @@ class LiveUp:
         return json.loads((self.data / "servers" / "running.json").read_text())
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        answer = httpx.post(f"{self.ready['prefect_api']}/{path}", json=dict(body), timeout=30)
+        for _ in range(20):  # a busy database says 503, and Prefect's own client asks again as well
+            answer = httpx.post(f"{self.ready['prefect_api']}/{path}", json=dict(body), timeout=60)
+            if answer.status_code != 503:
+                break
+            time.sleep(0.5)
         assert answer.is_success, answer.text
         return answer.json()
 
