@@ -84,7 +84,7 @@ def _can_mount() -> bool:
 def _mounted(place: Path) -> Iterator[int]:
     """An empty disk at a place, for those who enter the namespace of this process."""
     mounting = f"mount -t tmpfs -o size={MEGABYTES}m tmpfs {place} && echo ready && exec sleep 3600"
-    command = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else []), "sh", "-c", mounting]
+    command = [*_unshare(), "sh", "-c", mounting]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout is not None
@@ -97,3 +97,7 @@ def _mounted(place: Path) -> Iterator[int]:
 def _enter(holder: int) -> tuple[str, ...]:
     user = ("--user", "--preserve-credentials") if os.geteuid() else ()
     return ("nsenter", f"--target={holder}", "--mount", *user)
+
+
+def _unshare() -> list[str]:
+    return ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]

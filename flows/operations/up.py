@@ -21,6 +21,7 @@ from prefect.client.schemas.objects import WorkerStatus
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.operations import automations, lost, nights, register, stopping
+from flows.operations.database import make_database
 from flows.operations.environment import child_environment
 from flows.operations.outages import UNREACHABLE
 from shoes import clock
@@ -123,6 +124,7 @@ def _start(up: Up) -> None:
     with ThreadPoolExecutor(1) as beside:
         pages = beside.submit(_start_mlflow, up, mlflow) if mlflow else None
         if prefect:
+            make_database(settings.prefect_home)
             supervisor.start(prefect).wait_until_ready()
         up.keep_record(is_ready=False)
         _register(up)
