@@ -41,12 +41,12 @@ def run(context: click.Context, recipe: str, as_json: bool) -> None:
 
 
 def _run(recipe: "Recipe") -> Outcome:
-    from flows.operations.environment import prepare_prefect
+    from flows.operations.environment import prepare_server
     from shoes.preflight import preflight
     from shoes.reports import PausedTraining
 
     preflight(recipe)
-    prepare_prefect()
+    prepare_server()
     from prefect import tags
 
     from flows.overnight import overnight

@@ -113,6 +113,11 @@ class Settings(BaseSettings):
         return self.data / "prefect"
 
     @property
+    def locks(self) -> Path:
+        """Locks of this machine's devices, absolute."""
+        return self.lock_dir.expanduser().absolute()
+
+    @property
     def logs(self) -> Path:
         """What the servers of `shoes up` write."""
         return self.data / "logs"

@@ -1,7 +1,9 @@
 """What Prefect's programs need to know, here and in processes of their own."""
 
 import os
+from pathlib import Path
 
+from flows.operations.database import make_database
 from flows.operations.place import known_api
 from shoes.servers.program import local_api
 from shoes.settings import Settings, environment_values, hand_on, load_settings
@@ -22,6 +24,13 @@ def prepare_prefect() -> None:
         os.environ.setdefault(name, value)
     if (api := known_api(settings)) is not None:
         os.environ.setdefault("PREFECT_API_URL", api)
+
+
+def prepare_server() -> None:
+    """`prepare_prefect` for what may start a Prefect server for itself: its database is made first, as a whole."""
+    prepare_prefect()
+    if not os.environ.get("PREFECT_API_URL"):
+        make_database(Path(os.environ["PREFECT_HOME"]))
 
 
 def variables(settings: Settings) -> dict[str, str]:

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_SENDS = 1.0
 SECONDS_BETWEEN_REFUSALS = 30.0
 SECONDS_TO_FINISH = 60.0
+SECONDS_WHEN_INTERRUPTED = 8.0
 EVENTS_PER_BATCH = 500
 _LOADING = threading.Lock()
 """Two threads that import MLflow at once can meet halves of its modules: Python breaks the deadlock of its locks so."""
@@ -238,16 +239,24 @@ class Mirror:
 
 @contextmanager
 def mirrored(journal: Path, destination: Destination) -> Iterator[Mirror]:
-    """Send the journal on in the background while the block runs, and the rest when it ends."""
+    """Send the journal on in the background while the block runs, and the rest when it ends.
+
+    A store that hangs then is waited for, but not long where the block was interrupted: who cancelled it waits too.
+    """
     mirror = Mirror(journal, destination)
     ended = threading.Event()
     thread = threading.Thread(target=_keep_sending, args=(mirror, ended), name="mlflow-mirror", daemon=True)
     thread.start()
+    seconds = SECONDS_TO_FINISH
     try:
         yield mirror
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            seconds = SECONDS_WHEN_INTERRUPTED
+        raise
     finally:
         ended.set()
-        thread.join(SECONDS_TO_FINISH)
+        thread.join(seconds)
         if thread.is_alive():
             log.warning("MLflow is slow; what it still lacks is sent when this run is next opened")
 
