@@ -25,7 +25,7 @@ class StopRequest:
         del frame
         self.signal = self.signal or number
 
-    def heed(self, *_: object) -> None:
+    def heed(self, *_: object, **__: object) -> None:
         """Leave the work that asks, if a request has come: whoever cancels waits for half a minute at most.
 
         Raises:
