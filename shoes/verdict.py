@@ -99,10 +99,7 @@ def _interventions(report: TrainReport) -> list[str]:
 
 def paused_sentence(report: PausedTraining) -> str:
     """Where a training stopped, why, and how it goes on, in one sentence."""
-    return (
-        f"The training paused at {report.progress}: {report.reason}; "
-        "the next run goes on from there."
-    )
+    return f"The training paused at {report.progress}: {report.reason}; the next run goes on from there."
 
 
 def paused(recipe: Recipe, report: PausedTraining) -> str:
