@@ -1,6 +1,7 @@
 """The nights in a real Prefect: when they start, what is held back, and what was missed."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -413,6 +414,7 @@ def test_a_training_over_three_nights_is_the_one_in_one_piece(
     recipe = recipes.load("demo", plan.recipe)
     monkeypatch.setenv("SHOES_DATA_DIR", str(whole))
     train(recipe.model_copy(update={"window": WindowSpec()}))
+    os.environ.pop("MLFLOW_TRACKING_URI")  # MLflow keeps there what it was told for the other folder
     monkeypatch.setenv("SHOES_DATA_DIR", str(pieces))
     monkeypatch.setattr(stages, "announce", fortnight.no_forecast)
     runs = []
