@@ -20,7 +20,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import WorkerStatus
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.operations import automations, lost, nights, register, stopping
+from flows.operations import alive, automations, lost, nights, register, stopping
 from flows.operations.database import make_database
 from flows.operations.environment import child_environment
 from flows.operations.outages import UNREACHABLE
@@ -198,6 +198,7 @@ def _round(up: Up) -> None:
     try:
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
             nights.cancel_missed(client, clock.now())
+            alive.set_right(client)
             lost.resume(client, is_own_server=up.is_own_server)
     except UNREACHABLE as error:
         log.debug("Prefect's API does not answer: %s", error)
