@@ -20,6 +20,7 @@ def test_the_commands_are_those_that_work() -> None:
     expected = [
         "check",
         "data",
+        "down",
         "evaluate",
         "export",
         "forecast",
@@ -27,8 +28,11 @@ def test_the_commands_are_those_that_work() -> None:
         "model",
         "report",
         "run",
+        "schedule",
         "service",
+        "status",
         "train",
+        "up",
     ]
     assert sorted(main.commands) == expected
 
