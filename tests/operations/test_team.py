@@ -18,8 +18,10 @@ from tests.operations.team import Team, clean_environment, find_postgres, team
 PROGRAMS = find_postgres()
 pytestmark = [
     pytest.mark.skipif(os.name != "posix" or PROGRAMS is None, reason="PostgreSQL is not installed"),
+    pytest.mark.timeout(1800),  # a busy machine takes ten times as long
     pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning"),
 ]
+SECONDS_FOR_A_NIGHT = 600
 EXPERIMENT = "casual-shoes-lora-demo"
 
 
@@ -93,10 +95,18 @@ def macs(
         macs[name] = Mac(folder, name, servers, [*micro_flags, "--gate.min_difference", "-200"])
     macs["anna"].give_password(servers.users["anna"])
     macs["bea"].give_password("wrong")
-    running = [macs["anna"].start("run"), macs["bea"].start("run", "--train.seed", "7")]
-    codes = [process.wait(300) for process in running]
+    with macs["anna"].start("run") as anna, macs["bea"].start("run", "--train.seed", "7") as bea:
+        codes = [ended(anna), ended(bea)]
     assert codes == [0, 1], "\n".join(mac.log for mac in macs.values())
     return macs
+
+
+def ended(process: "subprocess.Popen[bytes]") -> int:
+    """Its exit code; one that hangs is ended."""
+    try:
+        return process.wait(SECONDS_FOR_A_NIGHT)
+    finally:
+        process.kill()
 
 
 def client(servers: Team, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -152,7 +162,8 @@ def test_with_the_right_one_all_is_there_and_the_others_champion_is_compared(
     (adapter,) = bea.folder.glob("data/runs/*/adapter/pytorch_lora_weights.safetensors")
     trained = adapter.stat().st_mtime_ns
     bea.give_password(servers.users["bea"])
-    assert bea.start("run", "--train.seed", "7").wait(300) == 0, bea.log
+    with bea.start("run", "--train.seed", "7") as process:
+        assert ended(process) == 0, bea.log
     assert adapter.stat().st_mtime_ns == trained, "what was trained is not trained again"
     found = client(servers, monkeypatch)
     run = found.get_run(bea.said["run_id"])
