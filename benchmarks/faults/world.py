@@ -87,7 +87,7 @@ class World:
         for process in self.programs:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            process.wait()
 
 
 def environment_of(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
