@@ -230,9 +230,10 @@ class Tally:
 def start(folder: Path) -> "subprocess.Popen[str]":
     """`shoes train` as a person starts it, on one thread, leading a process group of its own."""
     flags = [word for name, value in RECIPE.items() for word in (f"--{name}", value)]
+    own = {"SHOES_DATA_DIR": str(folder), "SHOES_LOCK_DIR": str(folder / "locks")}  # lanes don't wait for each other
     return subprocess.Popen(
         [sys.executable, "-c", "from flows.cli import main; main()", "train", "--json", *flags],
-        env={**os.environ, "SHOES_DATA_DIR": str(folder), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, **own, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

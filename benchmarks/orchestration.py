@@ -241,11 +241,10 @@ def show(figures: dict[str, Any]) -> None:
     for text, name in rows.items():
         print(f"{text:<42}{figures['with_server'][name]:>15.2f}{figures['without_server'][name]:>10.2f}")
     cost = figures["logging"]
+    micro = {name: f"{1e6 * cost[f'{name}_seconds']:.0f}" for name in ("mean", "median", "p95")}
     print(
-        f"\na training step of {cost['step_seconds']:.3f} s: "
-        f"{1e6 * cost['mean_seconds']:.0f} µs for journal and progress "
-        f"(median {1e6 * cost['median_seconds']:.0f}, 95th {1e6 * cost['p95_seconds']:.0f}), "
-        f"{cost['share']:.3%} of it\n"
+        f"\na training step of {cost['step_seconds']:.3f} s: {micro['mean']} µs for journal and progress "
+        f"(median {micro['median']}, 95th {micro['p95']}), {cost['share']:.3%} of it\n"
     )
 
 

@@ -16,6 +16,7 @@ from shoes.cli.export import export
 from shoes.cli.forecast import compare, tonight
 from shoes.cli.generate import generate
 from shoes.cli.model import model
+from shoes.cli.service import service
 from shoes.cli.training import evaluate, paused, train
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ def run(context: click.Context, recipe: str, as_json: bool) -> None:
 
 
 def _run(recipe: "Recipe") -> Outcome:
-    from flows.operations.environment import prepare_prefect
+    from flows.operations.environment import prepare_server
     from shoes.preflight import preflight
     from shoes.reports import PausedTraining
 
     preflight(recipe)
-    prepare_prefect()
+    prepare_server()
     from prefect import tags
 
     from flows.overnight import overnight
@@ -87,5 +88,20 @@ def _forecast(recipe: "Recipe") -> Outcome:
     return tonight(recipe)
 
 
-for command in (check, data, train, evaluate, export, forecast, generate, model, report, up, down, status, schedule):
+for command in (
+    check,
+    data,
+    train,
+    evaluate,
+    export,
+    forecast,
+    generate,
+    model,
+    report,
+    up,
+    down,
+    status,
+    schedule,
+    service,
+):
     main.add_command(command)

@@ -115,7 +115,7 @@ def promote(recipe: Recipe) -> PromotionReport:
 
 @flow(name="report", flow_run_name="{recipe.title}")
 def report(recipe: Recipe) -> NightReport:
-    """Say again what the night did, and make its page anew. Needs a finished training."""
+    """Say again what the night did, notify, and make its page anew. Needs a finished training."""
     environment = stages.verify_environment(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
     training = stages.choose_checkpoint(recipe, models, data, stages.find_training(recipe, models, data))

@@ -38,9 +38,9 @@ def _report(recipe: str | None, out: Path | None, blocks: tuple[str, ...], *, op
     found = last.last_night(recipe)
     page = last.copy_page(found.page, out) if out else found.page
     if blocks:
-        from flows.operations.environment import prepare_prefect
+        from flows.operations.environment import prepare_server
 
-        prepare_prefect()
+        prepare_server()
         from shoes.publishing.page import message
         from tasks.notifying import notify
 

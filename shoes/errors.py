@@ -8,6 +8,8 @@
     ├── TrainingError          training can't go on
     ├── EvaluationError        a verdict can't be given
     ├── ExportError            a published form is not the adapter that it should be
+    ├── ServiceError           the system's service manager refused
+    ├── TrackingRefused        the tracking server refuses the user, the password or the address
     ├── Busy                   another process holds this run or this device
     └── TransientError         waiting and trying again may help: the only kind that retries
         └── TrackingUnavailable    the tracking server does not answer
@@ -87,6 +89,14 @@ class EvaluationError(ProblemsError):
 
 class ExportError(ShoesError):
     """A form in which an adapter is published is not the adapter that it should be."""
+
+
+class ServiceError(ShoesError):
+    """The system's service manager refused what it was asked."""
+
+
+class TrackingRefused(ShoesError):  # noqa: N818
+    """The tracking server refuses the user, the password or the address: waiting does not mend it."""
 
 
 class Busy(ShoesError):  # noqa: N818

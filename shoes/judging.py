@@ -11,6 +11,7 @@ from shoes.evaluation.arms import Tools
 from shoes.evaluation.drawings import choose_records
 from shoes.evaluation.inputs import Adapter, Arm, Canvas, EvaluationInputs, JudgeModel, Judges, Photos, drawing_settings
 from shoes.evaluation.table import HeldOut
+from shoes.publishing.champion import files_of
 from shoes.publishing.export import adapter_sha256, is_exported
 from shoes.reports import DataReport, ModelReport, ModelsReport, TrainReport
 from shoes.settings import load_settings
@@ -128,16 +129,18 @@ def _opponent(recipe: Recipe, models: ModelsReport, training: TrainReport) -> Ad
     An adapter that became champion is compared with the one that it took the place of, so that asking again
     gives the same answer.
     """
-    registry = Registry(load_settings().tracking_uri, recipe.publish.registered_model)
+    settings = load_settings()
+    registry = Registry(settings.tracking_uri, recipe.publish.registered_model)
     champion = registry.champion()
     if champion is not None and champion.adapter_sha256 == training.adapter_sha256:
         champion = registry.champion(champion.beat) if champion.beat else None
     if champion is None or champion.base_fingerprint != models.base.fingerprint:
         return None
-    if not is_exported(champion.adapter_dir) or adapter_sha256(champion.adapter_dir) != champion.adapter_sha256:
+    folder = files_of(champion, registry, settings.cache / "adapters")
+    if folder is None:
         log.warning("the champion's files are gone or changed (%s): it is not compared", champion.adapter_dir)
         return None
-    return Adapter(champion.adapter_dir, champion.adapter_sha256)
+    return Adapter(folder, champion.adapter_sha256)
 
 
 def _draw_arm(recipe: Recipe, models: ModelsReport, training: TrainReport, precision: str, arm: Arm) -> "Draw":

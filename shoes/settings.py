@@ -10,6 +10,7 @@ import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError
@@ -23,6 +24,12 @@ SECTIONS = ("model", "data", "train", "eval", "gate", "inference", "publish", "w
 
 _OTHERS = ("mlflow_tracking_uri", "prefect_api_url")
 """Settings that have the names by which MLflow and Prefect know them."""
+
+_INSTEAD = {
+    "MLFLOW_TRACKING_URI": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "PREFECT_API_URL": "set PREFECT_API_AUTH_STRING to user:password",
+}
+"""Where the user and the password of an address belong."""
 
 
 class Settings(BaseSettings):
@@ -106,6 +113,11 @@ class Settings(BaseSettings):
         return self.data / "prefect"
 
     @property
+    def locks(self) -> Path:
+        """Locks of this machine's devices, absolute."""
+        return self.lock_dir.expanduser().absolute()
+
+    @property
     def logs(self) -> Path:
         """What the servers of `shoes up` write."""
         return self.data / "logs"
@@ -150,11 +162,43 @@ def load_settings() -> Settings:
             for e in error.errors()
         ]
         raise ConfigurationError(problems) from error
+    problems += _with_secrets(
+        {"MLFLOW_TRACKING_URI": settings.tracking_uri, "PREFECT_API_URL": settings.prefect_api_url or ""}
+    )
     if settings.data.exists() and not settings.data.is_dir():
         problems.append(Problem("SHOES_DATA_DIR", f"{settings.data} is not a folder", "name a folder"))
     if problems:
         raise ConfigurationError(problems)
     return settings
+
+
+def hand_on(prefix: str) -> None:
+    """Let this process and those that it starts see what `.env` holds for another library, `MLFLOW_` say.
+
+    MLflow reads the environment alone, and Prefect lets it win; here `.env` wins, as for our own settings.
+    """
+    os.environ |= {name: value for name, value in dotenv_values(".env").items() if name.startswith(prefix) and value}
+
+
+def _with_secrets(addresses: dict[str, str]) -> list[Problem]:
+    """Addresses with a user or a password: they are kept with every run, in logs and in links."""
+    what = "holds a user or a password, and addresses are kept with every run"
+    return [
+        Problem(name, what, f"write it without them, and {_INSTEAD[name]}, in .env say")
+        for name, address in addresses.items()
+        if _holds_secret(address)
+    ]
+
+
+def _holds_secret(address: str) -> bool:
+    """A user alone is no secret in a database's address, and may be a token in a server's."""
+    try:
+        parts = urlsplit(address)
+        query = parse_qs(parts.query)
+    except ValueError:
+        return "@" in address
+    is_server = parts.scheme in ("http", "https")
+    return bool(parts.password or (is_server and parts.username) or {"password", "token"} & query.keys())
 
 
 def environment_values() -> dict[str, str]:

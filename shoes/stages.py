@@ -5,13 +5,14 @@ Each is idempotent: a result that is there and verifies is returned at once.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from shoes import clock, dataset, environment, judging
-from shoes.errors import ShoesError, TrainingError
+from shoes.device.claim import claimed, lock_names
+from shoes.errors import Busy, TrainingError
 from shoes.forecast import outcome, window
 from shoes.forecast.reports import Comparison, Forecast
 from shoes.model.judges import check_models, fetch_models, repair_models
@@ -35,7 +36,7 @@ from shoes.tracking.journal import Journal
 from shoes.tracking.mirror import Mirror, connect, mirrored
 from shoes.tracking.pages import RunPages, known_pages, run_pages
 from shoes.tracking.registry import Candidate, Registry
-from shoes.training.run import Job, finished, make_job, only_one
+from shoes.training.run import Job, finished, make_job, only_one, plan_decisions
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ def forecast(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast
 
     Raises:
         TrainingError: nothing could be measured; the reason is in the message.
+        Busy: the device was used by another computation until the end of the recipe's window.
     """
     from shoes.forecast import text
     from shoes.forecast.tonight import forecast as run
@@ -114,7 +116,7 @@ def forecast(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast
     if finished(job) is not None:
         return None
     connect(load_settings().tracking_uri)  # the run will have loaded it, and its memory is in the forecast
-    with only_one(job):
+    with _device_of(job, recipe, "forecast", until=deadline(recipe)), only_one(job):
         found = run(recipe, job, models, data)
     log.info("%s", text.sentence(found))
     for line in found.advice:
@@ -126,7 +128,7 @@ def announce(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast
     """The forecast at the beginning of a night. That none can be made is said, and no reason not to train."""
     try:
         return forecast(recipe, models, data)
-    except TrainingError as error:
+    except (TrainingError, Busy) as error:
         log.warning("no forecast: %s", error)
         return None
 
@@ -136,7 +138,7 @@ def compare(recipe: Recipe, models: ModelsReport, data: DataReport) -> tuple[Com
     from shoes.forecast.tonight import compare as run
 
     job = _job(recipe, models, data)
-    with only_one(job):
+    with _device_of(job, recipe, "comparing choices"), only_one(job):
         return run(recipe, job, models, data)
 
 
@@ -150,28 +152,31 @@ def train(
 ) -> TrainReport | PausedTraining:
     """Train the adapter, or go on where an earlier try stopped; paused at the end of the recipe's window.
 
+    It waits while another computation has the device, and is paused too when that lasts until the window's end.
+
     Args:
         links: tags that lead from the run to what started it, for example Prefect's flow run.
         on_progress: told of every step, beside the terminal; must return at once.
         ends: when it has to have stopped; as the window says for a start now, where nothing is given. A night gives
             it, whose first stages may take until the window is closed.
     """
+    from shoes.training.loop import not_begun
     from shoes.training.loop import train as run
 
-    job = _job(recipe, models, data)
-    with _opened(recipe, job) as (journal, _):
+    job, end = _job(recipe, models, data), ends or deadline(recipe)
+    with ExitStack() as held:
+        try:
+            held.enter_context(_device_of(job, recipe, "training", until=end))
+        except Busy as error:
+            return not_begun(job, f"the window is over, and {error}")
+        journal, _ = held.enter_context(_opened(recipe, job))
         recording.describe(journal, recipe, job, links or {})
         recording.data_set(journal, job, data)
-        try:
-            report = run(job, journal, on_progress=on_progress, deadline=ends or deadline(recipe))
-            if isinstance(report, PausedTraining):
-                return report
-            if found := outcome.outcome(outcome.kept(job.folder), report):
+        with recording.its_end(journal):
+            report = run(job, journal, on_progress=on_progress, deadline=end)
+            if isinstance(report, TrainReport) and (found := outcome.outcome(outcome.kept(job.folder), report)):
                 outcome.record(journal, found, report.step)
             return report
-        except ShoesError as error:
-            recording.fail(journal, error)
-            raise
 
 
 def deadline(recipe: Recipe) -> datetime | None:
@@ -193,13 +198,15 @@ def trained(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainRepo
 
 def choose(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> TrainReport:
     """Choose the checkpoint that is exported: by held-out loss, then by pictures of the validation captions."""
-    from shoes.evaluation.candidates import choose_checkpoint
+    from shoes.evaluation.candidates import choose_checkpoint, kept_choice
     from shoes.training.reexport import export_chosen
 
     job = _job(recipe, models, data)
     inputs = judging.choice_inputs(recipe, models, job, training)
     captions = [record.caption for record in inputs.validation.records]
-    with progress("choosing", "images") as report_progress, _opened(recipe, job) as (journal, _):
+    is_done = kept_choice(inputs) is not None
+    device = nullcontext() if is_done else computing(recipe, "choosing the checkpoint", training.device)
+    with device, progress("choosing", "images") as report_progress, _opened(recipe, job) as (journal, _):
         choice = choose_checkpoint(inputs, judging.tools(recipe, models, data, job, training), report_progress)
         return export_chosen(job, training, choice, captions, journal)
 
@@ -207,10 +214,13 @@ def choose(recipe: Recipe, models: ModelsReport, data: DataReport, training: Tra
 def evaluate(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> EvaluationReport:
     """Draw the test captions with the base, the adapter and the champion, and compare them."""
     from shoes.evaluation.suite import evaluate as run
+    from shoes.evaluation.suite import kept_evaluation
 
     job = _job(recipe, models, data)
     inputs = judging.evaluation_inputs(recipe, models, data, job, training)
-    with progress("drawing", "images") as report_progress:
+    is_done = kept_evaluation(inputs) is not None
+    device = nullcontext() if is_done else computing(recipe, "evaluation", training.device)
+    with device, progress("drawing", "images") as report_progress:
         report = run(inputs, judging.tools(recipe, models, data, job, training), report_progress)
     with _opened(recipe, job) as (journal, _):
         recording.evaluation(journal, report, training.chosen_step)
@@ -263,6 +273,22 @@ def record_page(recipe: Recipe, models: ModelsReport, data: DataReport, page: Pa
     """Keep the night's page with its MLflow run."""
     with _opened(recipe, _job(recipe, models, data)) as (journal, _):
         recording.page(journal, page)
+
+
+def computing(
+    recipe: Recipe, doing: str, device: str, *, processes: int = 1, until: datetime | None = None
+) -> AbstractContextManager[None]:
+    """Hold a device of this machine for a stage of a recipe; wait for it first (`device.claim.claimed`)."""
+    names = lock_names(device, processes)
+    return claimed(names, f"{recipe.title}, {doing}", load_settings().locks, until=until)
+
+
+def _device_of(job: Job, recipe: Recipe, doing: str, *, until: datetime | None = None) -> AbstractContextManager[None]:
+    """`computing` for what a training does; one that is done needs no device."""
+    if finished(job) is not None:
+        return nullcontext()
+    decisions = plan_decisions(job)
+    return computing(recipe, doing, decisions.device, processes=decisions.processes, until=until)
 
 
 def _job(recipe: Recipe, models: ModelsReport, data: DataReport) -> Job:

@@ -1,9 +1,11 @@
 """Trying a model before a night: `shoes model try`, from the recipe to MLflow."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from shoes import device
+from shoes.device.claim import claimed, lock_names
 from shoes.errors import ModelError, Problem
 from shoes.model.comparison import OptionComparison
 from shoes.model.comparison import compare_options as compare
@@ -34,7 +36,7 @@ def try_model(
     """
     settings = load_settings()
     plan = _plan(recipe, prompts, adapter)
-    with progress("drawing", "images") as report_progress:
+    with _device_of(plan), progress("drawing", "images") as report_progress:
         report = run_trial(plan, settings.data / "trials" / plan.fingerprint, report_progress)
     return report, record_trial(report, recipe, settings)
 
@@ -49,9 +51,14 @@ def compare_options(
     """
     settings = load_settings()
     plan = _plan(recipe, prompts, adapter)
-    with progress("comparing", "options") as report_progress:
+    with _device_of(plan), progress("comparing", "options") as report_progress:
         found = compare(plan, settings.data / "trials", report_progress)
     return found, record_comparison(found, recipe, settings)
+
+
+def _device_of(plan: TrialPlan) -> AbstractContextManager[None]:
+    """The device, waited for while another computation has it."""
+    return claimed(lock_names(plan.device), f"{plan.name}, first pictures", load_settings().locks)
 
 
 def _plan(recipe: Recipe, prompts: Sequence[str], adapter: Path | None) -> TrialPlan:

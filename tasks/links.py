@@ -10,6 +10,7 @@ from prefect import runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from prefect.utilities.urls import url_for
 
 from shoes import verdict
 from shoes.environment.text import rows, sentence
@@ -29,10 +30,16 @@ PICTURE_BYTES = 200 * 1024
 
 def flow_run_links() -> dict[str, str]:
     """Tags that name the flow run a training belongs to."""
-    page = runtime.flow_run.ui_url
-    is_a_page = page is not None and page.startswith("http")  # a run without a server has "None/…"
-    links = {"prefect.flow_run_id": runtime.flow_run.id, FLOW_RUN_URL: page if is_a_page else None}
+    links = {"prefect.flow_run_id": runtime.flow_run.id, FLOW_RUN_URL: flow_run_page()}
     return {name: value for name, value in links.items() if value}
+
+
+def flow_run_page() -> str | None:
+    """The page of the current flow run in Prefect's dashboard; none where nothing shows it."""
+    if not runtime.flow_run.id:
+        return None
+    page = url_for("flow-run", obj_id=runtime.flow_run.id)
+    return page if page and page.startswith("http") else None  # a run without a server has "None/…"
 
 
 def show_environment(found: EnvironmentReport) -> None:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from prefect import runtime
 from prefect.events import emit_event
 
 from shoes import verdict
@@ -10,6 +9,7 @@ from shoes.publishing.page import message
 from shoes.reports import NightReport, PausedTraining
 from shoes.settings import load_settings
 from shoes.spec import Recipe
+from tasks.links import flow_run_page
 
 PROMOTED, REFUSED, PAUSED = "shoes.night.promoted", "shoes.night.refused", "shoes.night.paused"
 """The adapter is the champion now; it was not good enough; the training goes on another time."""
@@ -37,7 +37,6 @@ def tell_pause(recipe: Recipe, training: PausedTraining) -> None:
 def _emit(event: str, recipe: Recipe, fingerprint: str, payload: dict[str, Any]) -> None:
     """Leave an event for Prefect's own thread, which sends it. It names the flow run beside the night."""
     resource = {"prefect.resource.id": f"shoes.night.{fingerprint}", "prefect.resource.name": recipe.title}
-    page = runtime.flow_run.ui_url
-    if page and page.startswith("http"):
+    if page := flow_run_page():
         payload = payload | {"flow_run": page}
     emit_event(event, resource=resource, payload=payload)

@@ -39,6 +39,7 @@ def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         if name.startswith(("SHOES_", "MLFLOW_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("SHOES_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("SHOES_LOCK_DIR", str(tmp_path / "locks"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
@@ -123,6 +124,7 @@ def night(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Iterato
     (folder / "small").symlink_to(small_data)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOES_DATA_DIR", str(folder))
+        patch.setenv("SHOES_LOCK_DIR", str(folder.parent / "locks"))
         recipe = recipes.load("demo", MICRO)
         models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
         training = stages.choose(recipe, models, data, stages.train(recipe, models, data))

@@ -17,7 +17,8 @@ def shoes(*words: str):
 
 
 def test_the_commands_are_those_that_work() -> None:
-    expected = ["check", "data", "evaluate", "export", "forecast", "generate", "model", "report", "run", "train"]
+    expected = ["check", "data", "down", "evaluate", "export", "forecast", "generate", "model", "report", "run"]
+    expected += ["schedule", "service", "status", "train", "up"]
     assert sorted(main.commands) == expected
 
 

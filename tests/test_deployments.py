@@ -3,7 +3,6 @@
 With SQLAlchemy 2.1 the server makes no cron run, and says so only in its log; this is the test that sees it.
 """
 
-import asyncio
 import os
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -48,6 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "SHOES_ROOT": str(PROJECT_ROOT),
+        "TZ": "America/Sao_Paulo",
     }
     start = [
         str(Path(sys.executable).with_name("prefect")),
@@ -81,23 +82,61 @@ def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) 
     raise AssertionError(log.read_text())
 
 
-def test_everything_deploys_and_the_night_is_scheduled(server: dict[str, str]) -> None:
+@pytest.fixture(scope="module")
+def deployed(server: dict[str, str]) -> str:
+    """The server's address, with everything of prefect.yaml on it."""
     prefect(server, "work-pool", "create", "shoes", "--type", "process")
     prefect(server, "deploy", "--all")
+    return server["PREFECT_API_URL"]
+
+
+def test_everything_deploys_and_the_night_is_scheduled(server: dict[str, str], deployed: str) -> None:
     listed = prefect(server, "deployment", "ls")
     for name in ("overnight", "demo", "prototype", "train-lora", "evaluate"):
         assert name in listed
-    runs = asyncio.run(scheduled_runs(server["PREFECT_API_URL"]))
+    runs = scheduled_runs(deployed)
     assert len(runs) >= 3
     assert {run["parameters"]["recipe"]["name"] for run in runs} == {"overnight"}
+    assert clocks(runs) == {"01:00"}, "ten in the evening in São Paulo"
 
 
-async def scheduled_runs(url: str) -> list[dict[str, dict[str, dict[str, str]]]]:
-    async with httpx.AsyncClient() as client:
-        for _ in range(120):
-            wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-            runs = (await client.post(f"{url}/flow_runs/filter", json=wanted)).json()
-            if len(runs) >= 3:
-                return runs
-            await asyncio.sleep(0.5)
-    return []
+def test_the_schedule_of_the_machine_moves_the_runs_and_a_pause_removes_them(
+    server: dict[str, str], deployed: str
+) -> None:
+    from flows.operations.nights import apply, around_deploying, connected
+    from shoes.nights import Schedule, save
+    from shoes.settings import load_settings
+
+    kept = Schedule(starts="23:15", ends="06:30", timezone="America/Sao_Paulo", recipe="prototype")
+    settings = load_settings()
+    with connected(deployed) as client:
+        assert apply(client, kept)
+        runs = scheduled_runs(deployed)
+        assert {run["parameters"]["recipe"]["name"] for run in runs} == {"prototype"}
+        assert clocks(runs) == {"02:15"}
+        window = runs[0]["parameters"]["recipe"]["window"]
+        assert window == {"starts": "23:15", "ends": "06:30", "timezone": "America/Sao_Paulo"}
+        save(kept, settings.data)
+        with around_deploying(client, settings):
+            prefect(server, "deploy", "--all")
+        assert clocks(scheduled_runs(deployed)) == {"02:15"}, "a deploy does not bring the shipped hours back"
+        assert not apply(client, kept.model_copy(update={"is_paused": True}))
+        with around_deploying(client, settings):
+            prefect(server, "deploy", "--all")
+    assert scheduled_runs(deployed, wanted=1, seconds=8) == [], "nor does it wake what was paused"
+
+
+def clocks(runs: list[dict[str, Any]]) -> set[str]:
+    """Times of day in UTC at which runs are to start."""
+    return {run["expected_start_time"][11:16] for run in runs}
+
+
+def scheduled_runs(url: str, wanted: int = 3, seconds: float = 60) -> list[dict[str, Any]]:
+    """Runs that wait for their time, once there are as many as wanted; what there is after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        runs = httpx.post(f"{url}/flow_runs/filter", json=found).json()
+        if len(runs) >= wanted or time.monotonic() > deadline:
+            return runs
+        time.sleep(0.5)

@@ -1,7 +1,9 @@
 """The night under a real Prefect: what runs, what is kept, what is retried."""
 
 import asyncio
+import errno
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,14 +53,17 @@ def task_runs(flow_name: str) -> list[object]:
 
 def test_the_night_runs_and_is_told_twice_the_same(prefect: None, night, in_night) -> None:
     from flows.overnight import overnight
+    from tasks.timeline import stage_name
 
     first = overnight(night.recipe)
     assert first.train == night.training, "the training was there already"
     assert first.verdict == overnight(night.recipe).verdict
     assert first.run_id is not None
     assert (night.training.run_dir / "night.json").is_file()
-    names = [run.name.rpartition("-")[0] for run in task_runs("overnight")]
-    assert sorted(names) == sorted([*STAGES, *STAGES])
+    runs = [run.name for run in task_runs("overnight")]
+    assert sorted(map(stage_name, runs)) == sorted([*STAGES, *STAGES])
+    assert "train-lora: 4 steps, rank 8" in runs
+    assert latest_run("overnight").name == night.recipe.title == "demo r8 4"
 
 
 def test_stages_run_alone(prefect: None, night, in_night) -> None:
@@ -92,12 +97,62 @@ def test_a_bad_value_is_refused_before_any_task(prefect: None, night) -> None:
     assert len(task_runs("fetch-model")) == before
 
 
+class Heard(logging.Handler):
+    """What a logger was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the log of task runs says."""
+    handler = Heard()
+    monkeypatch.setattr(logging.getLogger("prefect.task_runs"), "handlers", [handler])
+    return handler.lines
+
+
+AGAIN = "Waiting can mend that, so it is tried again by itself: try {} of 3 comes next"
+FINAL = "not tried again: {}, and waiting can't mend that. Please "
+
+
 @pytest.mark.parametrize(
-    ("error", "tries"),
-    [(TrackingUnavailable("away"), 3), (DataError([Problem("data", "is bad", "mend it")]), 1)],
+    ("error", "said"),
+    [
+        (
+            TrackingUnavailable("away"),
+            [
+                f"MLflow did not answer. {AGAIN.format(2)}",
+                "Task run failed with exception: TrackingUnavailable('away') - Retry 1/2 will start immediately",
+                f"MLflow did not answer. {AGAIN.format(3)}",
+                "Task run failed with exception: TrackingUnavailable('away') - Retry 2/2 will start immediately",
+                "Task run failed with exception: TrackingUnavailable('away') - Retries are exhausted",
+            ],
+        ),
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "refused"),
+            [f"the network or a server did not answer. {AGAIN.format(2)}"],
+        ),
+        (
+            DataError([Problem("data", "is bad", "mend it")]),
+            [FINAL.format("the configuration, the data or the model is not right")],
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), [FINAL.format("the disk is full")]),
+    ],
+    ids=["tracking", "network", "data", "disk"],
 )
-def test_only_what_waiting_can_mend_is_retried(
-    prefect: None, night, in_night, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int
+def test_only_what_waiting_can_mend_is_tried_again_and_the_log_says_why(
+    prefect: None,
+    night,
+    in_night,
+    monkeypatch: pytest.MonkeyPatch,
+    heard: list[str],
+    error: Exception,
+    said: list[str],
 ) -> None:
     from prefect import flow
 
@@ -117,7 +172,74 @@ def test_only_what_waiting_can_mend_is_retried(
 
     with pytest.raises(type(error)):
         trial(night.recipe)
-    assert len(calls) == tries
+    assert len(calls) == (1 if "not tried again" in said[0] else 3)
+    assert len([line for line in heard if "not tried again" in line]) == (len(calls) == 1)
+    for line, expected in zip(heard, said, strict=False):
+        assert line.startswith(expected)
+
+
+def test_a_stage_that_hangs_is_ended_at_its_limit_and_not_tried_again(
+    prefect: None, night, in_night, monkeypatch: pytest.MonkeyPatch, heard: list[str]
+) -> None:
+    from prefect import flow
+
+    from tasks import stages as tasks
+
+    calls = []
+
+    def hang(recipe: Recipe) -> None:
+        calls.append(recipe)
+        while True:
+            threading.Event().wait(0.05)
+
+    monkeypatch.setattr("shoes.stages.prepare_data", hang)
+
+    @flow(name="hanging")
+    def trial(recipe: Recipe) -> None:
+        tasks.prepare_data.with_options(timeout_seconds=1)(recipe)
+
+    with pytest.raises(TimeoutError):
+        trial(night.recipe)
+    assert len(calls) == 1
+    assert heard[0].startswith(FINAL.format("it took longer than its limit, 1.0 s"))
+    assert heard[1] == "Task run exceeded timeout of 1.0 second(s)"
+    (run,) = task_runs("hanging")
+    assert (run.state.type.value, run.state.name) == ("FAILED", "TimedOut")
+    assert latest_run("hanging").state.name == "TimedOut", "the flow run too"
+
+
+def test_every_stage_has_a_limit_and_a_description() -> None:
+    from flows import overnight as flows
+    from tasks import retrying
+    from tasks import stages as tasks
+
+    found = {task.name: task for task in vars(tasks).values() if hasattr(task, "task_key")}
+    assert set(found) == {*STAGES, "find-training"} == set(retrying.LIMITS)
+    for name, task in found.items():
+        assert task.timeout_seconds == retrying.LIMITS[name]
+        assert len(task.description) > 80
+    for name in ("overnight", *STAGES):
+        if name != "choose-checkpoint":
+            assert len(getattr(flows, name.replace("-", "_")).description) > 80
+
+
+@pytest.mark.parametrize(("ends", "most"), [("none", 7 * 24), ("07:00", 26)])
+def test_a_training_may_take_its_window_and_a_margin(
+    micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, ends: str, most: float
+) -> None:
+    from flows import overnight as flows
+    from tasks import stages as tasks
+
+    limits = []
+
+    def with_options(**options: float) -> Callable[..., None]:
+        limits.append(options["timeout_seconds"] / 3600)
+        return lambda *given: None
+
+    monkeypatch.setattr(tasks.train_lora, "with_options", with_options)
+    flows._train(micro({"window.ends": ends, "window.starts": "none"}), None, None)  # type: ignore[arg-type]
+    assert most - 24.1 <= limits[0] <= most + 1.1, "an hour more or less when the clocks change"
+    assert (ends == "none") == (limits[0] == most)
 
 
 def artifact(key: str) -> Any:
@@ -126,27 +248,36 @@ def artifact(key: str) -> Any:
     return Artifact.get(key)
 
 
-def test_progress_is_shown_while_it_trains(prefect: None, micro: Callable[..., Recipe]) -> None:
-    from flows.overnight import train_lora
+def test_progress_and_pictures_are_shown_while_it_trains(
+    prefect: None, micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
 
+    from flows.overnight import train_lora
+    from shoes.settings import load_settings
+
+    monkeypatch.setattr("tasks.live.SECONDS_BETWEEN_POSTS", 0.1)
     report = train_lora(micro({"train.seed": "11"}))
     found = artifact("training")
     assert (found.type, float(found.data)) == ("progress", 100)
     assert found.description.startswith(f"step {report.step} of 4, loss 0.")
-    assert found.description.endswith("all done")
+    progress, _, footer = found.description.partition("\n\n")
+    assert progress.endswith("all done")
+    pages = re.fullmatch(r"\[Run in MLflow\]\(http://127.0.0.1:5001/#/experiments/(\d+)/runs/([0-9a-f]{32})\)", footer)
+    assert pages is not None, "the progress leads to the run in MLflow"
+    samples = artifact("samples")
+    assert samples.type == "markdown"
+    assert samples.data.startswith("**After 4 steps**")
+    assert len(samples.data.partition("(data:image/jpeg;base64,")[2]) > 5000
+    assert pages[0] in samples.data
+    run = MlflowClient(load_settings().tracking_uri).get_run(pages[2])
+    assert run.info.experiment_id == pages[1]
+    page = run.data.tags["prefect.flow_run_url"]
+    assert str(latest_run("train-lora").id) in page
+    assert f"[Flow run in Prefect]({page})" in run.data.tags["mlflow.note.content"]
+    assert "demo r8 4" in run.data.tags["mlflow.note.content"]
     assert found.task_run_id in {run.id for run in task_runs("train-lora")}
     assert not [thread for thread in threading.enumerate() if thread.name == "live-progress"]
-
-
-class Heard(logging.Handler):
-    """What a logger was told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
 
 
 def test_a_dashboard_that_is_away_costs_one_line(prefect: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +313,7 @@ def test_a_dashboard_that_is_away_costs_one_line(prefect: None, monkeypatch: pyt
     assert trial() == "done"
     assert threading.main_thread() not in tries
     assert [line for line in heard.lines if "dashboard" in line] == [
-        "the dashboard's progress bar can't be moved: connection refused"
+        "the dashboard can't be told of the progress; the training goes on: connection refused"
     ]
 
 
@@ -225,6 +356,7 @@ def test_a_night_that_pauses_ends_well_and_goes_on_when_it_is_retried(
     prefect: None, night, in_night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows.overnight import overnight
+    from tasks.timeline import stage_name
 
     paused = pause_once(monkeypatch, night)
     assert overnight(night.recipe) == paused
@@ -238,7 +370,7 @@ def test_a_night_that_pauses_ends_well_and_goes_on_when_it_is_retried(
     run = latest_run("overnight")
     assert (run.run_count, run.state.name) == (2, "Completed")
     assert artifact("verdict").description == told.verdict
-    states = {task.name.rpartition("-")[0]: task.state.name for task in task_runs("overnight")[-len(STAGES) :]}
+    states = {stage_name(task.name): task.state.name for task in task_runs("overnight")[-len(STAGES) :]}
     assert states["train-lora"] == states["evaluate"] == "Completed"
 
 
@@ -252,6 +384,31 @@ def test_a_training_that_pauses_alone_ends_well_too(
     assert train_lora(night.recipe) == paused
     assert latest_run("train-lora").state.name == "Paused at 2 of 4 steps"
     assert retry(train_lora, latest_run("train-lora"), night.recipe) == night.training
+
+
+def test_the_run_form_reads_well() -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.overnight import overnight
+
+    schema = parameter_schema(overnight).model_dump_for_openapi()
+    sections = schema["definitions"]
+    assert list(sections["Recipe"]["properties"]) == [
+        *("name", "model", "data", "train", "eval", "gate", "inference", "publish", "window")
+    ]
+    for name, section in sections.items():
+        assert section["description"]
+        assert not section["title"].endswith("Spec")
+        for field, about in section["properties"].items():
+            if "$ref" not in about:
+                assert about["description"], f"{name}.{field}"
+                assert "_" not in about["title"], f"{name}.{field}"
+    assert "title" not in sections["Recipe"]["properties"]["train"], "it has that of its section"
+    assert sections["TrainSpec"]["title"] == "Training"
+    train = sections["TrainSpec"]["properties"]
+    assert train["lr_scheduler"]["title"] == "Learning rate scheduler"
+    assert train["mixed_precision"]["enum"] == ["auto", "no", "fp16", "bf16"]
+    assert (train["rank"]["minimum"], train["rank"]["maximum"]) == (1, 256)
 
 
 def test_every_deployment_points_at_a_flow_that_takes_its_parameters() -> None:

@@ -1,11 +1,12 @@
 """Settings: where things are kept."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from shoes.errors import ConfigurationError
-from shoes.settings import PROJECT_ROOT, load_settings
+from shoes.settings import PROJECT_ROOT, hand_on, load_settings
 
 
 def test_everything_that_is_written_moves_with_the_data_folder(tmp_path: Path) -> None:
@@ -42,6 +43,39 @@ def test_all_wrong_settings_are_told_at_once(tmp_path: Path, monkeypatch: pytest
         load_settings()
     assert len(caught.value.problems) == 2
     assert "did you mean SHOES_DATA_DIR?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "fix"),
+    [
+        ("MLFLOW_TRACKING_URI", "https://me:s3cret@mlflow.example", "MLFLOW_TRACKING_PASSWORD"),
+        ("MLFLOW_TRACKING_URI", "https://s3cret@mlflow.example", "MLFLOW_TRACKING_PASSWORD"),
+        ("MLFLOW_TRACKING_URI", "postgresql://me:s3cret@db.example/mlflow", "MLFLOW_TRACKING_PASSWORD"),
+        ("MLFLOW_TRACKING_URI", "postgresql://db.example/mlflow?user=me&password=s3cret", "MLFLOW_TRACKING_PASSWORD"),
+        ("MLFLOW_TRACKING_URI", "http://me:s3cret@[half", "MLFLOW_TRACKING_PASSWORD"),
+        ("PREFECT_API_URL", "https://me:s3cret@prefect.example/api", "PREFECT_API_AUTH_STRING"),
+    ],
+)
+def test_an_address_holds_no_secret(monkeypatch: pytest.MonkeyPatch, name: str, address: str, fix: str) -> None:
+    monkeypatch.setenv(name, address)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert fix in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["https://mlflow.example:5001/at", "postgresql://me@db.example/mlflow"])
+def test_an_address_without_one_is_taken(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert load_settings().tracking_uri == address
+
+
+def test_other_libraries_get_what_the_env_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("MLFLOW_TRACKING_PASSWORD=new\nPREFECT_API_AUTH_STRING=a:b\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "old")
+    hand_on("MLFLOW_")
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "new"
+    assert "PREFECT_API_AUTH_STRING" not in os.environ
 
 
 def test_loading_settings_writes_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Prefect's side of running this for months: servers, deployments, runs that were lost, the order of stopping.
 
 environment  the variables that Prefect's programs share
+database     Prefect's SQLite file, made as a whole
 place        where the Prefect server is that is in use
 register     work pool, queues and the deployments of prefect.yaml
 nights       the machine's schedule in Prefect, and runs that were missed

@@ -1,10 +1,12 @@
 """What Prefect's programs need to know, here and in processes of their own."""
 
 import os
+from pathlib import Path
 
+from flows.operations.database import make_database
 from flows.operations.place import known_api
 from shoes.servers.program import local_api, pages
-from shoes.settings import Settings, environment_values, load_settings
+from shoes.settings import Settings, environment_values, hand_on, load_settings
 
 HEARTBEAT_SECONDS = 30
 """How often a flow run says that it lives; the server's automation ends those that have been silent for long."""
@@ -16,12 +18,20 @@ def prepare_prefect() -> None:
     A run is one of the server's that `shoes up` has started, where it runs.
     """
     settings = load_settings()
+    hand_on("PREFECT_")
     settings.prefect_home.mkdir(parents=True, exist_ok=True)  # Prefect makes one level only
     for name, value in variables(settings).items():
         os.environ.setdefault(name, value)
     if (api := known_api(settings)) is not None:
         os.environ.setdefault("PREFECT_API_URL", api)
         os.environ.setdefault("PREFECT_UI_URL", pages(settings))
+
+
+def prepare_server() -> None:
+    """`prepare_prefect` for what may start a Prefect server for itself: its database is made first, as a whole."""
+    prepare_prefect()
+    if not os.environ.get("PREFECT_API_URL"):
+        make_database(Path(os.environ["PREFECT_HOME"]))
 
 
 def variables(settings: Settings) -> dict[str, str]:

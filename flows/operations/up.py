@@ -21,6 +21,7 @@ from prefect.client.schemas.objects import WorkerStatus
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_UI_URL, temporary_settings
 
 from flows.operations import automations, lost, nights, register, stopping
+from flows.operations.database import make_database
 from flows.operations.environment import child_environment
 from flows.operations.outages import UNREACHABLE
 from shoes import clock
@@ -32,6 +33,7 @@ from shoes.servers.ports import require_free
 from shoes.servers.supervisor import Supervisor
 from shoes.settings import Settings
 from shoes.storage import write_text
+from shoes.tracking.orphans import close_orphans
 
 log = logging.getLogger("shoes.operations")
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -118,9 +120,11 @@ def _start(up: Up) -> None:
     prefect, mlflow = program.prefect_server(settings), program.mlflow_server(settings)
     require_free([found for found in (prefect, mlflow) if found])
     _require_team_servers(settings)
+    close_orphans(settings)
     with ThreadPoolExecutor(1) as beside:
         pages = beside.submit(_start_mlflow, up, mlflow) if mlflow else None
         if prefect:
+            make_database(settings.prefect_home)
             supervisor.start(prefect).wait_until_ready()
         up.keep_record(is_ready=False)
         _register(up)

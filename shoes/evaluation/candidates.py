@@ -86,8 +86,7 @@ def choose_checkpoint(inputs: ChoiceInputs, tools: Tools, on_progress: Progress)
         ModelError: CLIP can't be loaded.
     """
     started = time.monotonic()
-    file = inputs.out_dir.absolute() / f"{inputs.fingerprint}.json"
-    kept = _read(file)
+    kept = kept_choice(inputs)
     if kept is not None:
         return kept
     steps = shortlist({step: inputs.photo_losses[step] for step in inputs.candidates})
@@ -105,11 +104,17 @@ def choose_checkpoint(inputs: ChoiceInputs, tools: Tools, on_progress: Progress)
         num_images=len(drawn.captions) if drawn is not None else 0,
         seconds=time.monotonic() - started,
     )
-    storage.write_text(file, storage.pretty_json(choice))
+    storage.write_text(_file(inputs), storage.pretty_json(choice))
     return choice
 
 
-def _read(file: Path) -> CheckpointChoice | None:
+def _file(inputs: ChoiceInputs) -> Path:
+    return inputs.out_dir.absolute() / f"{inputs.fingerprint}.json"
+
+
+def kept_choice(inputs: ChoiceInputs) -> CheckpointChoice | None:
+    """The choice of the same inputs that was made before."""
+    file = _file(inputs)
     try:
         return CheckpointChoice.model_validate_json(file.read_bytes())
     except FileNotFoundError:

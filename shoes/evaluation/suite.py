@@ -40,10 +40,10 @@ def evaluate(inputs: EvaluationInputs, tools: Tools, on_progress: Progress = _si
         ModelError: a judge can't be loaded.
     """
     started = time.monotonic()
-    folder = inputs.out_dir.absolute() / inputs.fingerprint
-    kept = read_report(folder)
+    kept = kept_evaluation(inputs)
     if kept is not None:
         return kept
+    folder = _folder(inputs)
     drawings = plan_drawings(inputs.records, inputs.spec)
     gates.require(gates.check_test_split(inputs.records, drawings))
     pictures, notes = draw_arms(inputs.canvas, inputs.arms, drawings, tools, on_progress)
@@ -57,6 +57,15 @@ def evaluate(inputs: EvaluationInputs, tools: Tools, on_progress: Progress = _si
         report = report.model_copy(update={"seconds": time.monotonic() - started})
         (partial_folder / REPORT).write_text(storage.pretty_json(report), encoding="utf-8")
     return _placed(report, folder)
+
+
+def kept_evaluation(inputs: EvaluationInputs) -> EvaluationReport | None:
+    """The report of the same inputs that was made before, if everything in it is whole."""
+    return read_report(_folder(inputs))
+
+
+def _folder(inputs: EvaluationInputs) -> Path:
+    return inputs.out_dir.absolute() / inputs.fingerprint
 
 
 def read_report(folder: Path) -> EvaluationReport | None:

@@ -10,6 +10,7 @@ from shoes import dataset
 from shoes.errors import ConfigurationError, ModelError, Problem, ProblemsError
 from shoes.generation.formats import AdapterFile, find_adapter
 from shoes.generation.request import CHAMPION, NONE, TRAINED
+from shoes.publishing.champion import files_of
 from shoes.publishing.export import is_exported
 from shoes.reports import ModelReport
 from shoes.settings import Settings
@@ -117,13 +118,7 @@ def _champion(one: Wanted, recipe: Recipe, base: ModelReport, settings: Settings
 
 def _folder_of(champion: Champion, registry: Registry, settings: Settings) -> Path:
     """Where its files are: on the machine that trained it where it was exported to, else a copy out of MLflow."""
-    if champion.adapter_dir.is_dir():
-        return champion.adapter_dir
-    copy = settings.cache / "adapters" / champion.adapter_sha256[:16] / "adapter"
-    if not is_exported(copy):
-        log.info("version %s of the registered model is fetched from MLflow", champion.version)
-        registry.download(champion.version, copy)
-    return copy
+    return files_of(champion, registry, settings.cache / "adapters") or champion.adapter_dir
 
 
 def _trained(one: Wanted, recipe: Recipe, base: ModelReport, settings: Settings) -> AdapterFile:

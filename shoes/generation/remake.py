@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shoes import device
-from shoes.errors import ConfigurationError, ModelError, Problem, ProblemsError, TrackingUnavailable
+from shoes.errors import ConfigurationError, ModelError, Problem, ProblemsError, TrackingRefused, TrackingUnavailable
 from shoes.generation.adapters import known_adapters
 from shoes.generation.formats import AdapterFile, find_adapter
 from shoes.generation.metadata import AdapterRecipe, PictureRecipe, matches, read_picture, versions, write_picture
@@ -148,7 +148,7 @@ def _known(recipe: Recipe, settings: Settings) -> Iterator[AdapterFile]:
     """All adapters that this machine knows."""
     try:
         folders = known_adapters(recipe, settings)
-    except TrackingUnavailable as error:
+    except (TrackingUnavailable, TrackingRefused) as error:
         log.warning("%s", error)
         folders = []
     for folder in folders:

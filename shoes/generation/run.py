@@ -3,13 +3,14 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shoes import device, sampling
 from shoes.batches import batched
+from shoes.device.claim import claimed, lock_names
 from shoes.errors import ModelError, Problem, ShoesError
 from shoes.evaluation.gates import judge
 from shoes.generation.folder import (
@@ -64,6 +65,8 @@ class GenerationReport(Report):
 def generate(recipe: Recipe, request: Request) -> GenerationReport:
     """Draw what a request asks for, or the rest of it; pictures that are there and whole stay as they are.
 
+    Waits while another computation has the device.
+
     A picture that is blank or not finite is drawn again in fp32, and when that does not help the report says so.
 
     Raises:
@@ -77,12 +80,20 @@ def generate(recipe: Recipe, request: Request) -> GenerationReport:
     default = settings.data / "generated" / f"{plan.recipe}-{plan.fingerprint[:8]}"
     folder = request.out.expanduser().absolute() if request.out else default
     try:
-        with opened(folder, plan), progress("drawing", "images") as report_progress:
+        device_held = _device_for(plan, folder, settings.locks)
+        with device_held, opened(folder, plan), progress("drawing", "images") as report_progress:
             return draw_plan(plan, folder, report_progress)
     except OSError as error:
         if not is_disk_full(error):
             raise
         raise ShoesError(f"The disk of {folder} is full. Make room; the same command then goes on.") from error
+
+
+def _device_for(plan: Plan, folder: Path, lock_dir: Path) -> AbstractContextManager[None]:
+    """The device for as long as pictures are missing; when all are there, none is needed."""
+    if all(good_picture(folder, plan, number) is not None for number in range(len(plan.pictures))):
+        return nullcontext()
+    return claimed(lock_names(plan.device), f"{plan.recipe}, drawing {len(plan.pictures)} pictures", lock_dir)
 
 
 def draw_plan(plan: Plan, folder: Path, on_progress: Progress) -> GenerationReport:

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import ComputedFieldInfo, FieldInfo
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Precision = Literal["auto", "no", "fp16", "bf16"]
@@ -13,6 +14,21 @@ Metric = Literal["clip_score", "clip_image_similarity", "dino_similarity"]
 SchedulerName = Literal["dpm-solver", "ddim", "euler", "pndm"]
 
 
+_WORDS = {
+    "lr": "learning rate", "num": "number of", "dir": "folder", "val": "validation", "adam": "Adam", "lora": "LoRA",
+    "loraplus": "LoRA+", "rslora": "rank-stabilised LoRA", "8bit": "8-bit", "ema": "EMA", "snr": "SNR", "clip": "CLIP",
+    "dino": "DINOv2", "vae": "VAE", "beta1": "β₁", "beta2": "β₂", "epsilon": "ε", "gamma": "γ", "z": "z", "p": "p",
+}  # fmt: skip
+"""How parts of field names are written; others are words already."""
+
+
+def title(name: str, field: FieldInfo | ComputedFieldInfo) -> str:
+    """What a form calls a field: a section by its spec's title; lr_warmup_steps is Learning rate warmup steps."""
+    of_section = getattr(getattr(field, "annotation", None), "model_config", {}).get("title")
+    words = " ".join(_WORDS.get(part, part) for part in name.split("_"))
+    return of_section or words[:1].upper() + words[1:]
+
+
 class Spec(BaseModel):
     """A frozen value without unknown fields; the text below each field is its documentation."""
 
@@ -20,6 +36,7 @@ class Spec(BaseModel):
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,
+        field_title_generator=title,
         protected_namespaces=(),
         allow_inf_nan=False,
     )

@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from shoes.spec.base import Fraction, Metric, SchedulerName, Spec
 
 
-class EvalSpec(Spec):
+class EvalSpec(Spec, title="Evaluation"):
     """How base and adapter are drawn, scored and compared."""
 
     clip_model_name_or_path: str = "openai/clip-vit-base-patch32"
@@ -58,7 +58,7 @@ def _switch_or_auto(value: object) -> object:
         raise ValueError("must be true, false or auto") from error
 
 
-class GateSpec(Spec):
+class GateSpec(Spec, title="Gate: what a champion must show"):
     """What an adapter must show to become the champion."""
 
     metric: Metric = "clip_score"
@@ -73,7 +73,7 @@ class GateSpec(Spec):
     """It fires as well when too many of the closest pictures are drawn ones: at a probability below this."""
 
 
-class InferenceSpec(Spec):
+class InferenceSpec(Spec, title="Drawing with little memory"):
     """How pictures are drawn where memory is scarce: each option trades time, or exactness, for memory.
 
     `shoes model try --compare` measures what each saves and costs on this machine. None of them touches training.

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from shoes.spec.base import Fraction, Spec
 
 
-class ModelSpec(Spec):
+class ModelSpec(Spec, title="Base model"):
     """The base model that the adapter is trained on."""
 
     pretrained_model_name_or_path: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -40,7 +40,7 @@ class ModelSpec(Spec):
         return moved.get(name, name)
 
 
-class DataSpec(Spec):
+class DataSpec(Spec, title="Data set"):
     """The data set, and where it is imported from when it is not there yet."""
 
     dataset_dir: str = "data/casual_shoes"

@@ -13,7 +13,7 @@ from shoes.spec.inputs import DataSpec, ModelSpec
 from shoes.spec.training import TrainSpec
 
 
-class PublishSpec(Spec):
+class PublishSpec(Spec, title="Names in MLflow"):
     """Names in MLflow."""
 
     experiment: str = "casual-shoes-lora"
@@ -49,7 +49,7 @@ def _time_zone(name: str) -> str:
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
-class WindowSpec(Spec):
+class WindowSpec(Spec, title="Window: the hours of a night"):
     """The hours that a night may take. The forecast says whether they are enough."""
 
     starts: ClockTime | None = None

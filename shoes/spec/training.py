@@ -13,7 +13,7 @@ def _understand_switch(value: object) -> object:
     return words.get(str(value).lower(), value)
 
 
-class TrainSpec(Spec):
+class TrainSpec(Spec, title="Training"):
     """The training of one adapter. Its fields are the run's parameters in MLflow."""
 
     resolution: Annotated[int, Field(ge=64, le=1024, multiple_of=8)] = 512

@@ -120,9 +120,13 @@ class Journal:
         """
         return self.write(event_id, "data_set", name=name, digest=digest, context=context, about=dict(about))
 
-    def status(self, event_id: str, status: str, *, step: int) -> bool:
-        """The run's state in MLflow's words: RUNNING, SCHEDULED (it goes on later), FINISHED, FAILED or KILLED."""
-        return self.write(event_id, "status", status=status, step=step)
+    def status(self, event_id: str, status: str, *, step: int, time: int | None = None) -> bool:
+        """The run's state in MLflow's words: RUNNING, SCHEDULED (it goes on later), FINISHED, FAILED or KILLED.
+
+        `time` is given, in Unix milliseconds, where the state is found out later.
+        """
+        when = {} if time is None else {"time": time}
+        return self.write(event_id, "status", status=status, step=step, **when)
 
     def sync(self) -> None:
         """Put everything on the disk: before a checkpoint counts, the journal holds all of its steps.
@@ -145,6 +149,15 @@ def read_events(path: Path, offset: int = 0) -> Iterator[Event]:
     """The journal's whole lines from a byte offset on."""
     for event, _ in read_with_offsets(path, offset):
         yield event
+
+
+def last_status(path: Path) -> Event | None:
+    """The newest event that says in which state the run is."""
+    found = None
+    for line, _ in _read_lines(path):
+        if b'"kind": "status"' in line and (event := _parse(line)) is not None:  # most lines need not be understood
+            found = event
+    return found
 
 
 def read_with_offsets(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:

@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shoes.errors import TrackingUnavailable
+from shoes.errors import TrackingRefused, TrackingUnavailable
+from shoes.settings import hand_on
 from shoes.storage import write_text
 from shoes.tracking.database import make_database
+from shoes.tracking.failures import failures, is_refused, refusal
 from shoes.tracking.journal import Event, read_with_offsets
+from shoes.tracking.origin import origin
 from shoes.tracking.pages import bookmark, read_bookmark
 
 if TYPE_CHECKING:
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_SENDS = 1.0
+SECONDS_BETWEEN_REFUSALS = 30.0
 SECONDS_TO_FINISH = 60.0
+SECONDS_WHEN_INTERRUPTED = 8.0
 EVENTS_PER_BATCH = 500
 _LOADING = threading.Lock()
 """Two threads that import MLflow at once can meet halves of its modules: Python breaks the deadlock of its locks so."""
@@ -45,11 +50,15 @@ class Destination:
     experiment: str
     run_name: str
     fingerprint: str
-    """Tag by which the run is found again after a restart."""
+    """Tag by which the run is found again after a restart, beside that of the data folder (`origin`)."""
 
 
 def connect(tracking_uri: str) -> "MlflowClient":
-    """A client that gives up soon: waiting is this module's job, not the client's."""
+    """A client that gives up soon: waiting is this module's job, not the client's.
+
+    User and password are MLflow's own variables, of the environment or of `.env`.
+    """
+    hand_on("MLFLOW_")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -82,11 +91,15 @@ class Mirror:
 
         Raises:
             TrackingUnavailable: MLflow did not answer; the rest is sent by the next call.
+            TrackingRefused: it answered, and lets us not in.
         """
         try:
             with self._sending:
                 self._catch_up()
         except failures() as error:
+            if is_refused(error):
+                self._client = None  # who opens it again looks into .env again
+                raise refusal(self._to.tracking_uri, error) from error
             reason = str(error).partition("\n")[0]
             raise TrackingUnavailable(f"MLflow at {self._to.tracking_uri} does not answer: {reason}") from error
 
@@ -110,6 +123,7 @@ class Mirror:
 
         Raises:
             TrackingUnavailable: MLflow did not answer.
+            TrackingRefused: it answered, and lets us not in.
         """
         self.send()
         assert self.run_id is not None
@@ -126,8 +140,9 @@ class Mirror:
     def _open(self) -> None:
         client = connect(self._to.tracking_uri)
         self.experiment_id = experiment = _experiment(client, self._to)
-        run = _find_run(client, experiment, self._to.fingerprint)
-        self.run_id = run or _create_run(client, experiment, self._to)
+        tags = {"fingerprint": self._to.fingerprint, "origin": origin(self._to.artifact_root.parent)}
+        run = _find_run(client, experiment, tags)
+        self.run_id = run or _create_run(client, experiment, tags, self._to.run_name)
         self._client = client
         mark = self._read_bookmark()
         self._offset = int(mark["offset"]) if mark.get("run_id") == self.run_id else 0
@@ -224,58 +239,45 @@ class Mirror:
 
 @contextmanager
 def mirrored(journal: Path, destination: Destination) -> Iterator[Mirror]:
-    """Send the journal on in the background while the block runs, and the rest when it ends."""
+    """Send the journal on in the background while the block runs, and the rest when it ends.
+
+    A store that hangs then is waited for, but not long where the block was interrupted: who cancelled it waits too.
+    """
     mirror = Mirror(journal, destination)
     ended = threading.Event()
     thread = threading.Thread(target=_keep_sending, args=(mirror, ended), name="mlflow-mirror", daemon=True)
     thread.start()
+    seconds = SECONDS_TO_FINISH
     try:
         yield mirror
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            seconds = SECONDS_WHEN_INTERRUPTED
+        raise
     finally:
         ended.set()
-        thread.join(SECONDS_TO_FINISH)
+        thread.join(seconds)
         if thread.is_alive():
             log.warning("MLflow is slow; what it still lacks is sent when this run is next opened")
 
 
 def _keep_sending(mirror: Mirror, ended: threading.Event) -> None:
-    is_away = False
+    is_away, pause = False, SECONDS_BETWEEN_SENDS
     while True:
-        is_last = ended.wait(SECONDS_BETWEEN_SENDS)
+        is_last = ended.wait(pause)
         try:
             mirror.send()
-        except TrackingUnavailable as error:
+        except (TrackingUnavailable, TrackingRefused) as error:
             if not is_away:
-                log.warning("%s. The journal keeps everything; it is sent when MLflow is back.", error)
+                log.warning("%s. The journal keeps everything; it is sent when MLflow takes it.", error)
             is_away = True
+            pause = SECONDS_BETWEEN_REFUSALS if isinstance(error, TrackingRefused) else SECONDS_BETWEEN_SENDS
         else:
             if is_away:
                 log.info("MLflow is back: the journal has caught up")
-            is_away = False
+            is_away, pause = False, SECONDS_BETWEEN_SENDS
         if is_last:
             return
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What a store that is away, locked or full raises."""
-    import requests
-    import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
-
-    return (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError)
-
-
-def is_away(error: BaseException | None) -> bool:
-    """The store did not answer: somewhere behind the error is a broken connection, a lock or a full disk."""
-    import requests
-    import sqlalchemy.exc
-
-    outages = (requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError)
-    while error is not None:
-        if isinstance(error, outages):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _experiment(client: "MlflowClient", to: Destination) -> str:
@@ -286,15 +288,28 @@ def _experiment(client: "MlflowClient", to: Destination) -> str:
         return str(found.experiment_id)
     local = to.tracking_uri.startswith("sqlite:")
     location = (to.artifact_root / to.experiment).as_uri() if local else None
-    return str(client.create_experiment(to.experiment, artifact_location=location))
+    return _create_experiment(client, to.experiment, location)
 
 
-def _find_run(client: "MlflowClient", experiment: str, fingerprint: str) -> str | None:
-    runs = client.search_runs([experiment], f"tags.fingerprint = '{fingerprint}'", max_results=1)
+def _create_experiment(client: "MlflowClient", name: str, location: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException as error:
+        found = client.get_experiment_by_name(name)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+            raise
+        return str(found.experiment_id)  # another process was faster
+
+
+def _find_run(client: "MlflowClient", experiment: str, tags: dict[str, str]) -> str | None:
+    wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+    runs = client.search_runs([experiment], wanted, max_results=1)
     return runs[0].info.run_id if runs else None
 
 
-def _create_run(client: "MlflowClient", experiment: str, to: Destination) -> str:
+def _create_run(client: "MlflowClient", experiment: str, tags: dict[str, str], name: str) -> str:
     now = time.time_ns() // 1_000_000
-    tags: dict[str, Any] = {"fingerprint": to.fingerprint}
-    return str(client.create_run(experiment, start_time=now, tags=tags, run_name=to.run_name).info.run_id)
+    run = client.create_run(experiment, start_time=now, tags=dict[str, Any](tags), run_name=name)
+    return str(run.info.run_id)

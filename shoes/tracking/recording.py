@@ -4,6 +4,7 @@ import logging
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from shoes.settings import PROJECT_ROOT, Settings, load_settings
 from shoes.spec import GateSpec, Recipe
 from shoes.storage import fingerprint, pretty_json, sha256, write_text
 from shoes.tracking import inputs
-from shoes.tracking.journal import Journal
+from shoes.tracking.journal import Journal, last_status
 from shoes.tracking.mirror import Destination
 from shoes.training.run import Job
 
@@ -87,14 +88,42 @@ def data_set(journal: Journal, job: Job, data: DataReport) -> None:
         journal.artifact(f"data/{data.fingerprint[:16]}/{file.name}", file, "data")
 
 
+@contextmanager
+def its_end(journal: Journal) -> Iterator[None]:
+    """Write down how a training ended that did not come to its own end: it failed, or somebody stopped it."""
+    try:
+        yield
+    except Exception as error:
+        fail(journal, error)
+        raise
+    except BaseException:  # Ctrl-C, or the dashboard's Cancel
+        _stopped(journal)
+        raise
+
+
+def _stopped(journal: Journal) -> None:
+    """Somebody stopped the run, unless that is written down already."""
+    last = last_status(journal.path)
+    if last is not None and last["status"] == "RUNNING":
+        with _tolerated("that it was stopped"):
+            journal.status(f"stopped/{journal.path.stat().st_size}", "KILLED", step=last["step"])
+
+
 def fail(journal: Journal, error: Exception) -> None:
     """The run failed, and why."""
     at = journal.path.stat().st_size  # grows with every event, so no two failures share an id
-    try:
+    with _tolerated("the failure"):
         journal.tags(f"failed/{at}", {"failure": str(error)[:5000]})
         journal.status(f"failed/{at}/status", "FAILED", step=0)
-    except OSError as full:  # the error that ended the training says more
-        log.warning("the failure could not be written down: %s", full)
+
+
+@contextmanager
+def _tolerated(what: str) -> Iterator[None]:
+    """A full disk is no news here: the error that ended the training says more."""
+    try:
+        yield
+    except OSError as full:
+        log.warning("%s could not be written down: %s", what, full)
 
 
 def evaluation(journal: Journal, report: EvaluationReport, step: int) -> None:

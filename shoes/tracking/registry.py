@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from shoes.errors import TrackingUnavailable
 from shoes.storage import new_folder
-from shoes.tracking.mirror import connect, failures, is_away
+from shoes.tracking.failures import failures, is_away, is_missing, is_refused, refusal
+from shoes.tracking.mirror import connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,17 +68,25 @@ class Registry:
             newest = sorted(found, key=lambda version: int(version.version), reverse=True)
             return [_as_champion(version).adapter_dir for version in newest]
 
-    def download(self, version: str, target: Path) -> None:
-        """Make `target` the folder of a version's adapter, out of the store's artifacts."""
+    def download(self, version: str, target: Path) -> bool:
+        """Make `target` the folder of a version's adapter, out of the store's artifacts; false if they are lost."""
         import mlflow
 
         with self._reachable():
             mlflow.set_registry_uri(self._uri)
             with tempfile.TemporaryDirectory() as folder:
                 uri = f"models:/{self._name}/{version}/artifacts/adapter"
-                found = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self._uri)
+                try:
+                    found = mlflow.artifacts.download_artifacts(
+                        artifact_uri=uri, dst_path=folder, tracking_uri=self._uri
+                    )
+                except failures() as error:
+                    if is_missing(error):
+                        return False
+                    raise
                 with new_folder(target) as new:
                     shutil.copytree(found, new, dirs_exist_ok=True)
+        return True
 
     def register(self, candidate: Candidate) -> str:
         """The candidate's version; an adapter that is registered already keeps its own."""
@@ -140,7 +149,11 @@ class _Reachable:
         return connect(self._uri)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, failures()) and is_away(error):
+        if not isinstance(error, failures()):
+            return
+        if is_refused(error):
+            raise refusal(self._uri, error) from error
+        if is_away(error):
             raise TrackingUnavailable(f"MLflow at {self._uri} does not answer: {error}") from error
 
 

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-from shoes.errors import TrackingUnavailable
+from shoes.errors import TrackingRefused, TrackingUnavailable
 from shoes.model.comparison import OptionComparison
 from shoes.model.trial import GRID, TrialPlan, TrialReport
 from shoes.settings import Settings
@@ -71,6 +71,6 @@ def _send(folder: Path, name: str, plan: TrialPlan, recipe: Recipe, settings: Se
         run_name=f"try {Path(plan.name).name}",
         fingerprint=name,
     )
-    with mirrored(folder / JOURNAL, destination) as mirror, suppress(TrackingUnavailable):
+    with mirrored(folder / JOURNAL, destination) as mirror, suppress(TrackingUnavailable, TrackingRefused):
         mirror.send()
     return mirror.run_id

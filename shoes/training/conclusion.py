@@ -5,6 +5,8 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shoes.device import Watch, torch_dtype
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PEAK_MEMORY = "system/peak_memory_bytes"
+_BEFORE_A_TRY = {"parameters", "tags", "links", "spec", "environment", "data"}
+"""Kinds of events that are written when a training is opened, which may be a day after the last try."""
 
 
 def record_memory(watch: Watch, journal: Journal) -> None:
@@ -129,14 +133,28 @@ def _record(report: TrainReport, journal: Journal) -> None:
     journal.status("train/end/status", "FINISHED", step=report.step)
 
 
-def seconds_spent(journal: Journal) -> float:
-    """Time spent training, over all tries."""
-    events = list(read_events(journal.path))
+def seconds_spent(path: Path, *, until: int | None = None) -> float:
+    """Time spent training, over all tries of a run's journal.
+
+    Args:
+        until: end of the last try, in Unix milliseconds; None: the last that was heard of it.
+    """
+    events = list(read_events(path))
     starts = _starts(events)
-    ends = [*(events[start - 1]["time"] for start in starts[1:]), time.time_ns() // 1_000_000]
-    tries = zip(starts, ends, strict=True)
-    # a clock that was set back makes a try shorter, not the others
-    return float(sum(max(0, end - events[start]["time"]) for start, end in tries) / 1000)
+    tries = [events[start:end] for start, end in pairwise([*starts, len(events)])]
+    spans = [_last_heard(events_of_try) - events_of_try[0]["time"] for events_of_try in tries]
+    if until is not None and tries:
+        spans[-1] = until - tries[-1][0]["time"]
+    return float(sum(max(0, span) for span in spans) / 1000)  # a clock may be set back
+
+
+def _last_heard(events: Sequence[Event]) -> int:
+    """Time of the last event that belongs to a try; behind it may stand what its successor is started with."""
+    return max(int(event["time"]) for event in events if event["id"].partition("/")[0] not in _BEFORE_A_TRY)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _rates(journal: Journal) -> dict[str, object]:
@@ -144,7 +162,7 @@ def _rates(journal: Journal) -> dict[str, object]:
     events = list(read_events(journal.path))
     steps = [e["values"] for e in events if e["id"].startswith("train/") and "train/loss" in e.get("values", {})]
     return {
-        "seconds": seconds_spent(journal),
+        "seconds": seconds_spent(journal.path, until=_now()),
         "images_per_second": statistics.median(v["train/images_per_second"] for v in steps) if steps else 0.0,
         "resumed_from": tuple(events[start]["step"] for start in _starts(events)[1:]),
         "peak_memory_bytes": max(int(e["values"][PEAK_MEMORY]) for e in events if e["id"].startswith("memory/")),

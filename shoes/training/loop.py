@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from shoes.device import Watch, kept_awake, watch_memory
@@ -18,11 +19,11 @@ from shoes.training import checkpoint
 from shoes.training.conclusion import conclude, num_tries, record_memory, seconds_spent
 from shoes.training.disk import DiskGuard
 from shoes.training.recovery import step_or_recover
-from shoes.training.run import Decisions, Job, finished, keep_decisions, pin_decisions
-from shoes.training.saving import save_checkpoint, start_run, validate_when_due
+from shoes.training.run import Decisions, Job, finished, keep_decisions, pin_decisions, plan_decisions
+from shoes.training.saving import finish_validation, save_checkpoint, start_run, validate_when_due
 from shoes.training.session import Session
-from shoes.training.signals import stop_between_steps
-from shoes.training.stopping import Stop, Stops
+from shoes.training.signals import Interrupted, stop_between_steps
+from shoes.training.stopping import ASKED, Stop, Stops
 from shoes.training.tuning import tuned_decisions
 from shoes.training.workers import gathered, open_together
 
@@ -60,8 +61,8 @@ def train(
         _tune(session, watch)
         _describe(session.decisions, journal)
         start_run(session, journal)
-        with stop_between_steps() as request, progress("training") as bar:
-            stops = Stops(request, deadline, lambda asked: guard.short(asked, session.losses))
+        with stop_between_steps(session.request), progress("training") as bar:
+            stops = Stops(session.request, deadline, lambda asked: guard.short(asked, session.losses))
             stop = _run(session, journal, stops, both(bar, on_progress))
             if stop is not None and stop.kind == "signal":
                 journal.status(f"stopped/{session.step}/{num_tries(journal)}", "KILLED", step=session.step)
@@ -114,23 +115,46 @@ def _clear_about_disk(job: Job) -> Iterator[None]:
 
 def _run(session: Session, journal: Journal, stops: Stops, report: Progress) -> Stop | None:
     """Steps until all are done or something stops them; the state is saved then."""
-    spec = session.job.spec
-    saved_at, saved_step = time.monotonic(), session.step
-    stop = None
-    number = num_tries(journal)
+    saved = _Saved(session.step)
+    try:
+        stop = _steps(session, journal, stops, report, saved)
+    except Interrupted:
+        stop = Stop("signal", ASKED)
+    if stop is not None:
+        if saved.step != session.step:
+            save_checkpoint(session, journal)
+        steps = (session.step, session.job.spec.max_train_steps)
+        log.info("stopped at step %d of %d: %s; state is saved", *steps, stop.reason)
+    return stop
+
+
+@dataclass
+class _Saved:
+    """The newest state on the disk."""
+
+    step: int
+    at: float = field(default_factory=time.monotonic)
+
+
+def _steps(session: Session, journal: Journal, stops: Stops, report: Progress, saved: _Saved) -> Stop | None:
+    """Step by step; the reason to stop before the last one.
+
+    Raises:
+        Interrupted: somebody asked to stop while something longer than a step was at work.
+    """
+    spec, number = session.job.spec, num_tries(journal)
+    finish_validation(session, journal)
     with Pressure(session.decisions.device) as pressure:
-        while session.step < spec.max_train_steps and not (stop := stops.look(spec, session.losses)):
+        while session.step < spec.max_train_steps:
+            if stop := stops.look(spec, session.losses):
+                return stop
             has_changed = _one_step(session, journal, stops, report)
             _read_pressure(session, journal, pressure, number)
             is_due = validate_when_due(session, journal) or has_changed
-            if is_due or time.monotonic() - saved_at >= 60 * spec.checkpointing_minutes:
+            if is_due or time.monotonic() - saved.at >= 60 * spec.checkpointing_minutes:
                 save_checkpoint(session, journal)
-                saved_at, saved_step = time.monotonic(), session.step
-    if stop is not None:
-        if saved_step != session.step:
-            save_checkpoint(session, journal)
-        log.info("stopped at step %d of %d: %s; state is saved", session.step, spec.max_train_steps, stop.reason)
-    return stop
+                saved.step, saved.at = session.step, time.monotonic()
+    return None
 
 
 def _one_step(session: Session, journal: Journal, stops: Stops, report: Progress) -> bool:
@@ -169,9 +193,25 @@ def _pause(session: Session, journal: Journal, stop: Stop) -> PausedTraining:
         reason=stop.reason,
         device=session.decisions.device,
         precision=session.decisions.precision,
-        seconds=seconds_spent(journal),
+        seconds=seconds_spent(journal.path),
     )
     number = num_tries(journal)
     journal.tags(f"paused/{number}", {"paused": f"at {paused.progress}: {stop.reason}"})
     journal.status(f"paused/{number}/status", "SCHEDULED", step=session.step)
     return paused
+
+
+def not_begun(job: Job, reason: str) -> PausedTraining:
+    """A training that goes on another time because it could not be begun now; nothing of it is touched."""
+    snapshot = checkpoint.latest(job.checkpoints)
+    decisions = plan_decisions(job)
+    return PausedTraining(
+        fingerprint=job.fingerprint,
+        run_dir=job.folder,
+        step=snapshot.step if snapshot else 0,
+        max_train_steps=job.spec.max_train_steps,
+        reason=reason,
+        device=decisions.device,
+        precision=decisions.precision,
+        seconds=seconds_spent(job.journal),
+    )

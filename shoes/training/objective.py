@@ -1,6 +1,6 @@
 """What a step minimises, and the same on held-out photos with everything random held still."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -113,9 +113,18 @@ def held_out_timesteps(num_train_timesteps: int) -> list[int]:
 
 
 def held_out_losses(
-    objective: Objective, cache: LatentCache, indices: Sequence[int], *, seed: int, batch_size: int
+    objective: Objective,
+    cache: LatentCache,
+    indices: Sequence[int],
+    *,
+    seed: int,
+    batch_size: int,
+    heed: Callable[[], None] = lambda: None,
 ) -> "torch.Tensor":
-    """Loss of some photos at each of the eight timesteps (N×8), unweighted, with fixed noise and posterior means."""
+    """Loss of some photos at each of the eight timesteps (N×8), unweighted, with fixed noise and posterior means.
+
+    `heed` is called before each batch, and may raise to leave the work.
+    """
     import torch
 
     steps = held_out_timesteps(objective.schedule.config.num_train_timesteps)
@@ -124,6 +133,7 @@ def held_out_losses(
     losses = []
     with torch.no_grad():
         for start in range(0, len(pairs), batch_size):
+            heed()
             batch = pairs[start : start + batch_size]
             moments, captions = cache.rows([index for index, _ in batch])
             clean = moments[:, 0] * objective.scaling_factor

@@ -84,7 +84,7 @@ def recover(session: Session, journal: Journal, trouble: Trouble) -> None:
     number = len(chosen.interventions)
     journal.tags(f"intervention/{number}", {f"intervention.{number}": f"step {done.step}: {done.detail}"})
     if remedy.kind == "cache":
-        encode_again(session.job, session.decisions)
+        encode_again(session)
     session.team.tell("recover", remedy.kind, chosen)
     follow_remedy(session, remedy.kind, chosen)
 

@@ -21,6 +21,8 @@ from shoes.training.parity import check_precision
 
 log = logging.getLogger(__name__)
 FORMAT = 2
+SECONDS_TO_WAIT = 20.0
+"""For a run's lock: those who hold it without computing, for a promotion or after a crash, are soon done."""
 
 
 @dataclass(frozen=True)
@@ -215,12 +217,17 @@ def only_one(job: Job) -> Iterator[None]:
         Busy: another process works on this very run.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(job.folder / "lock", timeout=0)
+    lock = run_lock(job.folder, timeout=SECONDS_TO_WAIT)
     try:
         with lock:
             yield
     except Timeout as error:
         raise Busy(f"Another process works on this run ({job.folder}). Wait for it, or stop it.") from error
+
+
+def run_lock(folder: Path, *, timeout: float) -> FileLock:
+    """The lock of a run by its folder; waits so many seconds for who holds it."""
+    return FileLock(folder / "lock", timeout=timeout)
 
 
 def finished(job: Job) -> TrainReport | None:

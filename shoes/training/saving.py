@@ -55,20 +55,41 @@ def start_run(session: Session, journal: Journal) -> None:
         save_checkpoint(session, journal)
 
 
+def finish_validation(session: Session, journal: Journal) -> None:
+    """The validation of the step that a training goes on from, where it was left in the middle of it.
+
+    Raises:
+        Interrupted: somebody asked to stop.
+    """
+    _, is_validation = _is_due(session)
+    if is_validation and session.step not in {loss.step for loss in session.losses}:
+        validate_when_due(session, journal)
+        save_checkpoint(session, journal)
+
+
 def validate_when_due(session: Session, journal: Journal) -> bool:
-    """Candidates and validations at their steps and at the end; true when the state should be saved."""
-    spec, step = session.job.spec, session.step
-    is_candidate = step == spec.max_train_steps or step % spec.save_steps == 0
-    is_validation = is_candidate or step % spec.validation_steps == 0
+    """Candidates and validations at their steps and at the end; true when the state should be saved.
+
+    Raises:
+        Interrupted: somebody asked to stop, in the middle of a validation.
+    """
+    is_candidate, is_validation = _is_due(session)
     if is_candidate:
         save_candidate(session)
     if is_validation:
         with session.as_exported():
             validate(session, journal)
         loss = session.losses[-1]
-        log.info("step %d: held-out loss %.5f (base %.5f)", step, loss.mean, session.losses[0].mean)
+        log.info("step %d: held-out loss %.5f (base %.5f)", session.step, loss.mean, session.losses[0].mean)
         prune_candidates(session.job, session.losses)
-    return is_validation or step % spec.checkpointing_steps == 0
+    return is_validation or session.step % session.job.spec.checkpointing_steps == 0
+
+
+def _is_due(session: Session) -> tuple[bool, bool]:
+    """Whether this step's adapter is exported as a candidate, and whether it is validated."""
+    spec, step = session.job.spec, session.step
+    is_candidate = step == spec.max_train_steps or step % spec.save_steps == 0
+    return is_candidate, is_candidate or step % spec.validation_steps == 0
 
 
 def best_candidates(job: Job, losses: Sequence[HeldOutLoss]) -> list[int]:

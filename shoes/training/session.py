@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoes.device import release
 from shoes.model.load import load_noise_schedule
-from shoes.progress import progress
+from shoes.progress import Progress, both, progress
 from shoes.reports import HeldOutLoss
 from shoes.training import lora
 from shoes.training.attention import apply_checkpointing
@@ -20,6 +20,7 @@ from shoes.training.objective import Objective
 from shoes.training.optimizer import make_optimizer, optimizer_tensors, set_optimizer_tensors
 from shoes.training.run import Decisions, Job
 from shoes.training.schedule import learning_rate
+from shoes.training.signals import StopRequest
 from shoes.training.team import ALONE, Team
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Session:
     validation: LatentCache
     team: Team = ALONE
     """The processes that share each step."""
+    request: StopRequest = field(default_factory=StopRequest)
+    """Whether somebody asked to stop: long work looks at it, and is left and done again another time."""
     step: int = 0
     losses: list[HeldOutLoss] = field(default_factory=list)
     smoothed: tuple[float, float] = (0.0, 0.0)
@@ -102,10 +105,11 @@ class Session:
 
     def _reload(self) -> None:
         snapshot = self.snapshot()
-        train, validation, team = self.train, self.validation, self.team
+        train, validation, team, request = self.train, self.validation, self.team, self.request
         del self.objective, self.parameters, self.optimizer, self.average  # before the second copy is loaded
         release(self.decisions.device)
         self.__dict__.update(new_session(self.job, self.decisions, train, validation, team).__dict__)
+        self.request = request
         self.restore(replace(snapshot, scaler={}))
 
 
@@ -148,9 +152,13 @@ def new_session(
     )
 
 
-def encode_again(job: Job, decisions: Decisions) -> None:
-    """Make the training split's cache anew."""
-    _cache(job, decisions, 0, remake_cache)
+def encode_again(session: Session) -> None:
+    """Make the training split's cache anew.
+
+    Raises:
+        Interrupted: somebody asked to stop; the next start encodes the photos.
+    """
+    _cache(session.job, session.decisions, 0, remake_cache, heed=session.request.heed)
 
 
 def open_training_cache(job: Job, decisions: Decisions) -> LatentCache:
@@ -158,10 +166,12 @@ def open_training_cache(job: Job, decisions: Decisions) -> LatentCache:
     return _cache(job, decisions, 0)
 
 
-def _cache(job: Job, decisions: Decisions, which: int, make: Any = open_cache) -> LatentCache:
+def _cache(
+    job: Job, decisions: Decisions, which: int, make: Any = open_cache, *, heed: Progress | None = None
+) -> LatentCache:
     key = cache_key(job, decisions.device, which)
     with progress(f"encoding {key.split.name}", "photos") as report:
-        return make(key, batch_size=job.spec.eval_batch_size, on_progress=report)
+        return make(key, batch_size=job.spec.eval_batch_size, on_progress=both(report, heed))
 
 
 def cache_key(job: Job, device: str, which: int) -> CacheKey:

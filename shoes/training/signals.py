@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Interrupted(Exception):  # noqa: N818
+    """Work that is done again as a whole was left in the middle, because somebody asked to stop."""
+
+
 class StopRequest:
     """Whether SIGINT or SIGTERM has come."""
 
@@ -21,21 +25,29 @@ class StopRequest:
         del frame
         self.signal = self.signal or number
 
+    def heed(self, *_: object, **__: object) -> None:
+        """Leave the work that asks, if a request has come: whoever cancels waits for half a minute at most.
+
+        Raises:
+            Interrupted: one has.
+        """
+        if self:
+            raise Interrupted
+
 
 @contextmanager
-def stop_between_steps() -> Iterator[StopRequest]:
-    """Hold SIGINT and SIGTERM back inside the block; raise them again when it ends.
+def stop_between_steps(request: StopRequest) -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back inside the block, and tell `request`; raise them again when the block ends.
 
     So state is saved before whoever installed the former handlers (Python, the command line, Prefect) learns
     of it and marks the run as it sees fit. Outside the main thread nothing is held back.
     """
-    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield
         return
     former = {number: signal.signal(number, request.receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield request
+        yield
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)

@@ -35,6 +35,7 @@ def take_step(session: Session) -> dict[str, float]:
 
     Raises:
         NotFinite: the loss or the gradient is; the adapter is as it was.
+        Interrupted: somebody asked to stop; the same. Members of a team finish the step.
         torch.OutOfMemoryError, RuntimeError: what the device raises; the adapter is as it was.
     """
     while True:
@@ -83,6 +84,8 @@ def _accumulate(session: Session, order: list[int], draws: StepDraws, watch: Sto
     batch = session.job.spec.effective_batch_size
     losses = []
     for part in micro_batches(session.team.share(batch), session.decisions.micro_batch):
+        if session.team.size == 1:  # the others would wait for this member's share
+            session.request.heed()
         session.dropout.step, session.dropout.positions = session.step, range(batch)[part]
         with watch.part("data"):
             inputs = session.objective.batch(session.train, order, draws, part)

@@ -10,6 +10,8 @@ from shoes.reports import HeldOutLoss
 from shoes.spec import TrainSpec
 from shoes.training.signals import StopRequest
 
+ASKED = "it was asked to stop"
+
 
 @dataclass(frozen=True)
 class Stop:
@@ -39,13 +41,13 @@ class Stops:
     def look(self, spec: TrainSpec, losses: Sequence[HeldOutLoss]) -> Stop | None:
         """The reason to stop now, if there is one."""
         if self.request:
-            return Stop("signal", "it was asked to stop")
+            return Stop("signal", ASKED)
         if reason := no_gain(losses, spec.early_stopping_patience):
             return Stop("early", reason)
         if self.deadline is not None and self._is_late():
             return Stop("paused", f"the window ends at {self.deadline:%H:%M}")
         if reason := self.short_of_disk(self):
-            return Stop("signal", "it was asked to stop") if self.request else Stop("paused", reason)
+            return Stop("signal", ASKED) if self.request else Stop("paused", reason)
         return None
 
     def _is_late(self) -> bool:

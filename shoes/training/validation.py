@@ -34,7 +34,13 @@ class _Sample:
 
 
 def validate(session: Session, journal: Journal) -> None:
-    """Measure held-out loss at this step, draw the samples, and record both."""
+    """Measure held-out loss at this step, draw the samples, and record both.
+
+    The session knows the loss only when all is done: a validation that was left is done again, with the same result.
+
+    Raises:
+        Interrupted: somebody asked to stop.
+    """
     step = session.step
     held_out = _losses(session, session.validation)
     seen = _losses(session, session.train)
@@ -45,7 +51,6 @@ def validate(session: Session, journal: Journal) -> None:
         standard_error=float(per_image.std() / len(per_image) ** 0.5),
         train_mean=float(seen.mean()),
     )
-    session.losses = [*[known for known in session.losses if known.step != step], loss]
     _keep(session.job, step, held_out.tolist())
     journal.metrics(f"validation/{step}", step, _metrics(loss, held_out.mean(0).tolist(), session))
     picture = session.job.folder / "samples" / f"step-{step:06d}.png"
@@ -55,6 +60,7 @@ def validate(session: Session, journal: Journal) -> None:
         journal.artifact(f"samples/{step}/file", picture, "samples")
     if f"curve/{step}" not in journal:
         journal.image(f"curve/{step}", "val_loss_by_timestep", step, _draw_curve(session))
+    session.losses = [*[known for known in session.losses if known.step != step], loss]
 
 
 def loss_difference(job: Job, captions: Sequence[str], step: int) -> Interval:
@@ -82,6 +88,7 @@ def _losses(session: Session, cache: LatentCache) -> "torch.Tensor":
         held_out_photos(session.job, len(cache)),
         seed=spec.seed,
         batch_size=max(spec.train_batch_size, spec.eval_batch_size),
+        heed=session.request.heed,
     )
 
 
@@ -147,19 +154,27 @@ def sampling_pipeline(session: Session) -> "StableDiffusionPipeline":
 
 
 def draw_samples(session: Session, pipeline: "StableDiffusionPipeline", prompts: Sequence[str]) -> "list[Image]":
-    """Pictures by a pipeline around the session's UNet, seeds 0, 1, 2, …"""
+    """Pictures by a pipeline around the session's UNet, seeds 0, 1, 2, …
+
+    Raises:
+        Interrupted: somebody asked to stop; looked at before each step of the sampler.
+    """
     job = session.job
-    return list(
-        draw(
-            pipeline,
-            [_Sample(prompt, seed) for seed, prompt in enumerate(prompts)],
-            num_inference_steps=job.sampler.num_inference_steps,
-            guidance_scale=job.sampler.guidance_scale,
-            negative_prompt=job.sampler.negative_prompt,
-            resolution=job.spec.resolution,
-            batch_size=job.spec.eval_batch_size,
+    looking = pipeline.unet.register_forward_pre_hook(lambda *_: session.request.heed())
+    try:
+        return list(
+            draw(
+                pipeline,
+                [_Sample(prompt, seed) for seed, prompt in enumerate(prompts)],
+                num_inference_steps=job.sampler.num_inference_steps,
+                guidance_scale=job.sampler.guidance_scale,
+                negative_prompt=job.sampler.negative_prompt,
+                resolution=job.spec.resolution,
+                batch_size=job.spec.eval_batch_size,
+            )
         )
-    )
+    finally:
+        looking.remove()
 
 
 def _draw_samples(session: Session, picture: Path) -> None:

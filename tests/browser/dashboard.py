@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from shoes.spec import Recipe
+
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
@@ -25,10 +27,13 @@ class Dashboard:
         self.page.get_by_role("link", name=deployment, exact=True).first.click()
         self.page.get_by_role("button", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Custom run").click()
-        self.field("Max Train Steps").wait_for()
+        self.field("train.max_train_steps").wait_for()
 
     def field(self, name: str) -> "Locator":
-        return self.page.get_by_label(f"{name} (Optional)", exact=True)
+        """A field of the form, by its dotted name in the recipe: what it is called there is its title."""
+        section, field = name.split(".")
+        schema = type(getattr(Recipe(), section)).model_json_schema()
+        return self.page.get_by_label(f"{schema['properties'][field]['title']} (Optional)", exact=True)
 
     def fill(self, values: Mapping[str, str]) -> None:
         for name, value in values.items():

@@ -29,18 +29,18 @@ pytestmark = [
     pytest.mark.skipif(find() is None, reason="Chromium is not installed"),
 ]
 SMALL = {
-    "Dataset Dir": "data/small",
-    "Train Batch Size": "2",
-    "Gradient Accumulation Steps": "2",
-    "Eval Batch Size": "8",
-    "Lr Warmup Steps": "1",
-    "Max Train Steps": "6",
-    "Save Steps": "3",
-    "Validation Steps": "3",
-    "Validation Images": "4",
-    "Checkpointing Steps": "3",
-    "Num Inference Steps": "3",
-    "Num Resamples": "200",
+    "data.dataset_dir": "data/small",
+    "train.train_batch_size": "2",
+    "train.gradient_accumulation_steps": "2",
+    "train.eval_batch_size": "8",
+    "train.lr_warmup_steps": "1",
+    "train.max_train_steps": "6",
+    "train.save_steps": "3",
+    "train.validation_steps": "3",
+    "train.validation_images": "4",
+    "train.checkpointing_steps": "3",
+    "eval.num_inference_steps": "3",
+    "eval.num_resamples": "200",
 }
 """What is typed into the form so that the demo takes seconds."""
 BEFORE = ("verify-environment", "fetch-model", "prepare-data", "forecast", "train-lora", "choose-checkpoint")
@@ -93,7 +93,7 @@ def test_the_form_refuses_a_bad_value(
 ) -> None:
     dashboard.form("demo")
     picture(dashboard.page, "form")
-    rank = dashboard.field("Rank")
+    rank = dashboard.field("train.rank")
     rank.fill("0")
     dashboard.submit()
     assert rank.evaluate("field => field.validationMessage") == "Value must be greater than or equal to 1."
@@ -109,7 +109,7 @@ def test_the_form_refuses_a_bad_value(
 def test_a_bad_combination_is_refused_before_any_task(up: LiveUp, dashboard: Dashboard) -> None:
     """What no field can know by itself: the form can't see it, and the flow does."""
     dashboard.form("report")
-    dashboard.fill({"Val Fraction": "0.5", "Test Fraction": "0.5"})
+    dashboard.fill({"data.val_fraction": "0.5", "data.test_fraction": "0.5"})
     dashboard.submit()
     dashboard.notice("scheduled to start now").wait_for()
     (run,) = up.until(lambda: [run for run in flow_runs(up) if run["state_type"] == "FAILED"], 300)

@@ -175,12 +175,15 @@ def test_the_process_ends_although_a_check_hangs() -> None:
     assert (found, done.returncode) == ({"Python": "OK", "Data folder": "ERROR", "Disk": "OK"}, 1)
 
 
-def test_no_secret_of_an_address_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     from shoes.environment.checks import operations
 
     monkeypatch.setattr(operations, "require_import", lambda package: None)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:s3cret@127.0.0.1:9/mlflow")
-    monkeypatch.setenv("PREFECT_API_URL", "http://me:s3cret@127.0.0.1:9/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9/mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:s3cret")
     checks = [check for check in CHECKS if check.name in ("Prefect", "MLflow")]
     report = verify(recipes.load("demo"), load_settings(), checks=checks)
     shown = text(report, recipe_words="", dataset_dir=Path()) + report.model_dump_json()

@@ -78,6 +78,22 @@ def test_what_was_written_while_mlflow_was_away_is_sent_when_it_is_back(
     assert len(history) == 5
 
 
+def test_two_machines_that_train_the_same_have_a_run_each(tmp_path: Path) -> None:
+    """The store is the team's; the journals and the data folders are their own."""
+    ids = []
+    for name in ("one", "two", "one"):
+        folder = tmp_path / name
+        to = Destination(f"sqlite:///{tmp_path / 'team.db'}", folder / "mlruns/artifacts", "trial", "a run", "abc")
+        if not folder.exists():
+            folder.mkdir()
+            journal_of_five(folder)
+        (folder / "journal.mlflow.json").unlink(missing_ok=True)
+        ids.append(Mirror(folder / "journal.jsonl", to).require_run())
+    assert ids[0] == ids[2] != ids[1]
+    client = connect(f"sqlite:///{tmp_path / 'team.db'}")
+    assert [len(client.get_metric_history(run, "train/loss")) for run in ids[:2]] == [5, 5]
+
+
 def test_the_nights_run_holds_everything(in_night) -> None:
     client = connect(f"sqlite:///{in_night.data_dir / 'mlruns/mlflow.db'}")
     experiment = client.get_experiment_by_name("casual-shoes-lora-demo")

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from shoes.training.signals import stop_between_steps
+from shoes.training.signals import Interrupted, StopRequest, stop_between_steps
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -12,11 +12,13 @@ def test_a_signal_is_held_back_and_handed_on(number: signal.Signals) -> None:
     received: list[int] = []
     former = signal.signal(number, lambda n, _frame: received.append(n))
     try:
-        with stop_between_steps() as stop:
+        with stop_between_steps(stop := StopRequest()):
             assert not stop
             signal.raise_signal(number)
             assert stop
             assert received == []
+            with pytest.raises(Interrupted):
+                stop.heed()
         assert received == [number]
     finally:
         signal.signal(number, former)
@@ -24,7 +26,7 @@ def test_a_signal_is_held_back_and_handed_on(number: signal.Signals) -> None:
 
 def test_without_a_signal_nothing_happens() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with stop_between_steps() as stop:
-        pass
+    with stop_between_steps(stop := StopRequest()):
+        stop.heed()
     assert not stop
     assert signal.getsignal(signal.SIGTERM) is before

@@ -1,10 +1,12 @@
 """Why a training stops before its last step, and that nothing is lost by it."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from shoes.reports import HeldOutLoss, PausedTraining, TrainReport
 from shoes.spec import Recipe
 from shoes.storage import write_text
 from shoes.tracking.journal import read_events
-from shoes.training import stopping
+from shoes.training import loop, stopping
 from shoes.training.saving import prune_candidates
 from shoes.training.signals import StopRequest
 from shoes.training.stopping import Stops, is_over, no_gain
@@ -126,3 +128,77 @@ def test_among_losses_that_are_alike_the_earliest_candidates_stay(micro: Callabl
         found.append(HeldOutLoss(step=step, mean=float(values.mean()), standard_error=0.1, train_mean=0.1))
     prune_candidates(job, found)
     assert sorted(path.name for path in job.candidates.iterdir()) == ["step-000001", "step-000002", "step-000004"]
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+JUMPS = {
+    "forward past the end": (["23:00", "23:10", "08:00+1"], 2),
+    "forward within the night": (["23:00", "04:00+1", "04:10+1", "04:20+1"], None),
+    "back within the night": (["06:58+1", "03:00+1", "03:10+1", "03:20+1"], None),
+    "back before the start": (["22:10", "20:00", "20:10", "20:20"], None),
+    "back, and then the end": (["06:50+1", "05:00+1", "07:00+1"], 2),
+    "by a day": (["23:00", "23:10", "23:20+1"], 2),
+}
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_a_clock_that_jumps_in_the_night_loses_nothing_and_ends_it_by_what_it_shows(
+    micro: Callable[..., Recipe], night, monkeypatch: pytest.MonkeyPatch, jump: str
+) -> None:
+    shown, stops_at = JUMPS[jump]
+    watch = Watch([on_the_clock(text) for text in shown])
+    with monkeypatch.context() as patch:
+        patch.setattr("shoes.clock.now", watch.now)
+        patch.setattr(loop, "_one_step", watch.after(loop._one_step))
+        recipe = micro({"window.starts": "22:00", "window.ends": "07:00", "window.timezone": "Europe/Berlin"})
+        report = train(recipe)
+    if stops_at is not None:
+        assert isinstance(report, PausedTraining)
+        assert (report.step, report.reason) == (stops_at, "the window ends at 07:00")
+        events = list(read_events(report.run_dir / "journal.jsonl"))
+        assert next(e["values"] for e in events if e["id"].startswith("paused/") and e["kind"] == "tags") == {
+            "paused": f"at {stops_at} of 4 steps: the window ends at 07:00"
+        }
+        report = train(micro())
+    assert isinstance(report, TrainReport)
+    assert report.resumed_from == (() if stops_at is None else (stops_at,))
+    assert report.adapter_sha256 == night.training.adapter_sha256
+
+
+class Watch:
+    """A clock that shows the next of some times after each step, and the last one from then on."""
+
+    def __init__(self, shown: list[datetime]) -> None:
+        self.shown, self.step = shown, 0
+
+    def now(self, timezone: str | None = None) -> datetime:
+        return self.shown[min(self.step, len(self.shown) - 1)]
+
+    def after(self, real: Callable[..., bool]) -> Callable[..., bool]:
+        def one_step(*given: object) -> bool:
+            done = real(*given)
+            self.step += 1
+            return done
+
+        return one_step
+
+
+def on_the_clock(text: str) -> datetime:
+    """Of the night of 24 October 2026, in which the clock is put back; +1 is the morning after it."""
+    clock, _, days = text.partition("+")
+    hour, minute = map(int, clock.split(":"))
+    return datetime(2026, 10, 24 + int(days or 0), hour, minute, tzinfo=BERLIN)
+
+
+def test_a_clock_that_was_set_back_takes_nothing_from_the_time_of_other_tries(tmp_path: Path) -> None:
+    from shoes.tracking.journal import Journal
+    from shoes.training.conclusion import seconds_spent
+
+    now = time.time_ns() // 1_000_000
+    path = tmp_path / "journal.jsonl"
+    for number, minutes_ago in enumerate((1, 60)):
+        begun = {"id": f"session/{number}", "kind": "status", "time": now - 60_000 * minutes_ago}
+        with path.open("a") as file:
+            file.write(json.dumps({**begun, "step": 0, "status": "RUNNING"}) + "\n")
+    with Journal(path) as journal:
+        assert seconds_spent(journal) >= 3600

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from shoes.environment.addresses import answers, without_secrets
+from shoes.environment.addresses import answers, status, without_secrets
 from shoes.environment.check import Finding, Situation
 from shoes.environment.compatibility import conflicts
 from shoes.environment.disk import existing_folder, is_writable
 from shoes.environment.packages import install_command, is_installed, version
 from shoes.language import gettext as _
+from shoes.settings import hand_on
 
 SQLITE = "sqlite:///"
 IMPORT_SECONDS = 100.0
@@ -32,10 +33,14 @@ def prefect(situation: Situation) -> Finding:
     home = Path(os.environ.get("PREFECT_HOME") or situation.settings.prefect_home).expanduser()
     if not is_writable(home):
         return Finding("ERROR", f"{detail}; " + _not_writable(home), _own_folder())
+    hand_on("PREFECT_")
     server = os.environ.get("PREFECT_API_URL")
     if server and not answers(f"{server.rstrip('/')}/health"):
         fix = _("start the server, or unset PREFECT_API_URL: without it a run brings its own")
         return Finding("ERROR", _no_answer(server), fix)
+    if server and status(f"{server.rstrip('/')}/admin/version", os.environ.get("PREFECT_API_AUTH_STRING", "")) == 401:
+        fix = _("set PREFECT_API_AUTH_STRING to user:password, in .env say")
+        return Finding("ERROR", _refused(server), fix)
     where = without_secrets(server) if server else _("a server of its own for each run")
     return Finding("OK", f"{detail}\n{where}")
 
@@ -50,7 +55,20 @@ def mlflow(situation: Situation) -> Finding:
     if address.startswith(("http://", "https://")) and not answers(f"{address.rstrip('/')}/health"):
         fix = _("start the server, or unset MLFLOW_TRACKING_URI; runs go on without it and are sent later")
         return Finding("WARN", _no_answer(address), fix)
+    if address.startswith(("http://", "https://")) and _is_refused(address):
+        fix = _("set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, in .env say; runs are sent later")
+        return Finding("WARN", _refused(address), fix)
     return Finding("OK", f"{detail}; " + _("runs are kept in {place}").format(place=shown))
+
+
+def _is_refused(server: str) -> bool:
+    """MLflow's health page is open to all; its data may not be. A token of another kind is not tried."""
+    hand_on("MLFLOW_")
+    if os.environ.get("MLFLOW_TRACKING_TOKEN") or os.environ.get("MLFLOW_TRACKING_AUTH"):
+        return False
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+    page = f"{server.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+    return status(page, f"{user}:{password}" if user else "") == 401
 
 
 def _database(file: Path, detail: str) -> Finding:
@@ -99,6 +117,10 @@ def require_import(package: str) -> None:
 
 def _no_answer(address: str) -> str:
     return _("{server} does not answer").format(server=without_secrets(address))
+
+
+def _refused(address: str) -> str:
+    return _("{server} refuses the user or the password").format(server=without_secrets(address))
 
 
 def _not_writable(place: Path) -> str:

@@ -1,0 +1,63 @@
+"""Prefect's database is there as a whole or not at all: a process that dies while it makes it ruins nothing."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from flows.operations.database import NAME, make_database
+from shoes.settings import PROJECT_ROOT
+
+DIE_AT_A_MIGRATION = """
+import os, pathlib, signal, sys
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+@event.listens_for(Engine, "before_cursor_execute")
+def count(connection, cursor, statement, *_):
+    if "alembic_version" in statement and sys.argv[2] in statement + str(_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+from flows.operations.database import _migrate
+_migrate(pathlib.Path(sys.argv[1]))
+"""
+
+
+def run(*words: str) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, env=environment)
+
+
+def version(file: Path) -> str:
+    with closing(sqlite3.connect(file)) as base:
+        return base.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+
+
+# a migration that commits in its middle: Prefect could not go on from there ("duplicate column name")
+@pytest.mark.parametrize("migration", ["22b7cb02e593"])
+def test_killed_while_it_is_made_it_is_made_by_the_next(tmp_path: Path, migration: str) -> None:
+    home = tmp_path / "prefect"
+    home.mkdir()
+    left = home / f".partial-{NAME}-1"
+    killed = run("-c", DIE_AT_A_MIGRATION, str(left), migration)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert run("-m", "flows.operations.database", str(left)).returncode != 0, "what was left is of no use"
+    make_database(home)
+    assert sorted(path.name for path in home.iterdir()) == ["prefect.db", "prefect.lock"], "nothing is left over"
+    before = version(home / NAME)
+    assert run("-m", "flows.operations.database", str(home / NAME)).returncode == 0
+    assert version(home / NAME) == before, "a server that starts finds nothing to do"
+
+
+def test_what_is_there_and_what_a_person_chose_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / NAME).write_bytes(b"mine")
+    make_database(tmp_path)
+    assert (tmp_path / NAME).read_bytes() == b"mine"
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://somewhere/else")
+    make_database(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
