@@ -17,9 +17,11 @@ class Dashboard:
         self.address = address
 
     def deployments(self) -> None:
-        """The list of what can be run, by its way through the menu."""
+        """The list of what can be run, by its way through the menu, and all of it on one page."""
         self.page.goto(self.address)
         self.page.get_by_role("link", name="Deployments").click()
+        self.page.wait_for_url("**/deployments**")
+        self.page.goto(f"{self.page.url.partition('?')[0]}?limit=25")
 
     def form(self, deployment: str) -> None:
         """The form of a run with other values."""

@@ -88,9 +88,7 @@ def test_every_deployment_is_listed(dashboard: Dashboard, picture: "Callable[[Pa
     picture(dashboard.page, "deployments")
 
 
-def test_the_form_refuses_a_bad_value(
-    up: LiveUp, dashboard: Dashboard, picture: "Callable[[Page, str], None]"
-) -> None:
+def test_the_form_refuses_a_bad_value(up: LiveUp, dashboard: Dashboard, picture: "Callable[[Page, str], None]") -> None:
     dashboard.form("demo")
     picture(dashboard.page, "form")
     rank = dashboard.field("train.rank")
