@@ -68,7 +68,7 @@ def look(settings: Settings) -> Operation:
     retries = {PREFECT_API_URL: api, PREFECT_CLIENT_MAX_RETRIES: 0}
     try:
         with temporary_settings(retries), get_client(sync_client=True) as client:
-            dashboard = program.dashboard(settings)
+            dashboard = program.pages(settings)
             return Operation(
                 is_up=found is not None,
                 servers=servers,

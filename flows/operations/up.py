@@ -18,7 +18,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import WorkerStatus
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_UI_URL, temporary_settings
 
 from flows.operations import alive, automations, lost, nights, register, stopping
 from flows.operations.database import make_database
@@ -243,7 +243,8 @@ def _stopped(settings: Settings) -> list[UUID]:
 @contextmanager
 def _api(settings: Settings) -> Iterator[None]:
     """Inside, Prefect's client speaks with this machine's or the team's server."""
-    with temporary_settings({PREFECT_API_URL: program.prefect_api(settings)}):
+    ui = os.environ.get("PREFECT_UI_URL", program.pages(settings))
+    with temporary_settings({PREFECT_API_URL: program.prefect_api(settings), PREFECT_UI_URL: ui}):
         yield
 
 

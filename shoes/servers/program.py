@@ -98,6 +98,15 @@ def dashboard(settings: Settings) -> str:
     return prefect_api(settings).rstrip("/").removesuffix("/api")
 
 
+def pages(settings: Settings) -> str:
+    """Where links into Prefect's dashboard begin.
+
+    An own server has two dashboards, an old one at its address and a new one below it. It opens the new one by itself,
+    but only for who asks for the first page; links lead to the same.
+    """
+    return dashboard(settings) if settings.prefect_api_url else f"{dashboard(settings)}/v2"
+
+
 def _python(*words: object) -> tuple[str, ...]:
     """A module of this very Python, whatever PATH says."""
     return (sys.executable, "-m", *map(str, words))

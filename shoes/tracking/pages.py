@@ -22,14 +22,18 @@ class RunPages:
         """Curves, parameters and pictures."""
         if self.experiment_id is None:
             return f"{self.viewer}/#/runs/{self.run_id}"
-        return f"{self.viewer}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return self._page()
 
     @property
     def report(self) -> str:
         """The night as a page, among the run's artifacts."""
         if self.experiment_id is None:
             return f"{self.viewer}/get-artifact?path=report%2Findex.html&run_uuid={self.run_id}"
-        return f"{self.run}/artifacts/report/index.html"
+        return self._page("/artifacts/report/index.html")
+
+    def _page(self, tab: str = "") -> str:
+        # by itself MLflow opens runs among its pages for language models
+        return f"{self.viewer}/#/experiments/{self.experiment_id}/runs/{self.run_id}{tab}?workflowType=machine_learning"
 
 
 def run_pages(viewer: str, run_id: str, experiment_id: str | None = None) -> RunPages:
