@@ -25,6 +25,7 @@ from flows.operations.database import make_database
 from flows.operations.environment import child_environment
 from flows.operations.outages import UNREACHABLE
 from shoes import clock
+from shoes import nights as kept_nights
 from shoes.errors import ShoesError
 from shoes.servers import program, record
 from shoes.servers.child import SECONDS_TO_START, is_healthy
@@ -159,7 +160,8 @@ def _register(up: Up) -> None:
         register.make_pool(client)
         lost.end_lost(client, settings)
         with nights.around_deploying(client, settings):
-            register.deploy(child_environment(settings), settings.root)
+            zone = kept_nights.load(settings.data).timezone
+            register.deploy({**child_environment(settings), "TZ": zone}, settings.root)
         automations.set_up(client, settings)
         nights.cancel_missed(client, clock.now())
         lost.resume(client, _stopped(settings), is_own_server=up.is_own_server)
