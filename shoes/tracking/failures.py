@@ -65,7 +65,7 @@ def refusal(tracking_uri: str, error: BaseException) -> TrackingRefused:
             f"let its admin give {user or 'you'} the permission EDIT, or, if it is the Host header that is wrong, add "
             "the server's name to its --allowed-hosts"
         )
-    return TrackingRefused(f"MLflow at {tracking_uri} refuses {said}\n    fix: {fix}")
+    return TrackingRefused(f"MLflow at {tracking_uri} refuses {said}: {fix}")
 
 
 def is_away(error: BaseException | None) -> bool:

@@ -18,10 +18,10 @@ from tests.operations.team import Team, clean_environment, find_postgres, team
 PROGRAMS = find_postgres()
 pytestmark = [
     pytest.mark.skipif(os.name != "posix" or PROGRAMS is None, reason="PostgreSQL is not installed"),
-    pytest.mark.timeout(1800),  # a busy machine takes ten times as long
+    pytest.mark.timeout(2400),  # a busy machine takes ten times as long
     pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning"),
 ]
-SECONDS_FOR_A_NIGHT = 600
+SECONDS_FOR_A_NIGHT = 900
 EXPERIMENT = "casual-shoes-lora-demo"
 
 
