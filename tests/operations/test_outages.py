@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 from benchmarks.faults.world import answers, mlflow_server, until
 from shoes import stages
@@ -22,6 +24,7 @@ from shoes.reports import TrainReport
 from shoes.settings import load_settings
 from shoes.spec import Recipe
 from shoes.tracking import mirror
+from shoes.tracking.database import make_database
 from shoes.tracking.journal import read_events
 from shoes.training import loop
 from tests.operations.live import free_port
@@ -146,18 +149,31 @@ def test_a_database_that_another_program_has_locked(micro: Callable[..., Recipe]
     require_everything_once(report)
 
 
+@contextmanager
+def read_only() -> Iterator[None]:
+    """SQLite refuses to write, in its own words: file permissions mean nothing to root."""
+    modes = {True: "ON", False: "OFF"}
+    state = {"is_on": True}
+
+    def set_mode(connection: Any, *_: Any) -> None:
+        connection.execute(f"PRAGMA query_only = {modes[state['is_on']]}")
+
+    event.listen(Pool, "checkout", set_mode)
+    try:
+        yield
+    finally:
+        state["is_on"] = False  # connections are kept, and looked at again when they are next used
+
+
 def test_a_database_that_nobody_may_write(
     micro: Callable[..., Recipe], with_small_data: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    """By SQLite's own read-only mode: file permissions mean nothing to root."""
-    recipe, settings = micro(CHANGES), load_settings()
-    mirror.connect(settings.tracking_uri)
-    readable = f"sqlite:///file:{settings.mlruns / 'mlflow.db'}?mode=ro&uri=true"
-    with monkeypatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", readable)
+    recipe = micro(CHANGES)
+    make_database(load_settings().tracking_uri)
+    with monkeypatch.context() as patch, read_only():
         patch.setattr(mirror, "SECONDS_TO_FINISH", 5.0)
         report = train(recipe)
-    assert [m for m in caplog.messages if "does not answer" in m and "readonly" in m]
+    assert [m for m in caplog.messages if "does not answer" in m and "readonly database" in m]
     catch_up(recipe)
     require_everything_once(report)
 
