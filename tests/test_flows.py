@@ -263,7 +263,9 @@ def test_progress_and_pictures_are_shown_while_it_trains(
     assert found.description.startswith(f"step {report.step} of 4, loss 0.")
     progress, _, footer = found.description.partition("\n\n")
     assert progress.endswith("all done")
-    pages = re.fullmatch(r"\[Run in MLflow\]\(http://127.0.0.1:5001/#/experiments/(\d+)/runs/([0-9a-f]{32})\?.*\)", footer)
+    pages = re.fullmatch(
+        r"\[Run in MLflow\]\(http://127.0.0.1:5001/#/experiments/(\d+)/runs/([0-9a-f]{32})\?.*\)", footer
+    )
     assert pages is not None, "the progress leads to the run in MLflow"
     samples = artifact("samples")
     assert samples.type == "markdown"

@@ -87,7 +87,9 @@ def test_the_artifact_shows_a_picture_and_leads_to_the_page(own_world: Path) -> 
     known = local.model_copy(update={"experiment_id": "3"})
     run = "(http://127.0.0.1:5001/#/experiments/3/runs/0123456789abcdef"
     text = verdict_markdown(known, "http://127.0.0.1:5001")
-    assert f"{run}?workflowType=machine_learning)" in text, "a store without a server of its own is shown by the one of `shoes up`"
+    assert f"{run}?workflowType=machine_learning)" in text, (
+        "a store without a server of its own is shown by the one of `shoes up`"
+    )
     assert f"{run}/artifacts/report/index.html?workflowType=machine_learning)" in text
     night.evaluation.grid.unlink()
     assert "data:image" not in verdict_markdown(night)

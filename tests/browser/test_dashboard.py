@@ -94,13 +94,24 @@ def test_the_form_refuses_a_bad_value(up: LiveUp, dashboard: Dashboard, picture:
     rank = dashboard.field("train.rank")
     rank.fill("0")
     dashboard.submit()
-    assert rank.evaluate("field => field.validationMessage") == "Value must be greater than or equal to 1."
-    picture(dashboard.page, "refused")
-    rank.fill("8")
+    assert rank.evaluate("field => field.matches(':invalid') && field.validationMessage") == (
+        "Value must be greater than or equal to 1."
+    )
+    dashboard.page.mouse.move(700, 400)
+    dashboard.page.mouse.wheel(0, -300)
+    picture(dashboard.page, "refused-by-the-form")
+    assert flow_runs(up) == []
+
+
+def test_a_field_that_is_not_known_is_refused(
+    up: LiveUp, dashboard: Dashboard, picture: "Callable[[Page, str], None]"
+) -> None:
+    dashboard.form("demo")
     recipe = dashboard.as_json()
     recipe.fill('{"name": "demo", "train": {"learn_rate": 0.1}}')
     dashboard.submit()
     dashboard.notice("Additional properties are not allowed ('learn_rate' was unexpected)").wait_for()
+    picture(dashboard.page, "refused-by-the-server")
     assert flow_runs(up) == []
 
 
