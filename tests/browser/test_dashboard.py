@@ -3,7 +3,6 @@
 python -m pytest tests/browser/test_dashboard.py --pictures docs/images/operating
 """
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,13 +93,24 @@ def test_the_form_refuses_a_bad_value(up: LiveUp, dashboard: Dashboard, picture:
     rank = dashboard.field("train.rank")
     rank.fill("0")
     dashboard.submit()
-    assert rank.evaluate("field => field.validationMessage") == "Value must be greater than or equal to 1."
-    picture(dashboard.page, "refused")
-    rank.fill("8")
+    assert rank.evaluate("field => field.matches(':invalid') && field.validationMessage") == (
+        "Value must be greater than or equal to 1."
+    )
+    dashboard.page.mouse.move(700, 400)
+    dashboard.page.mouse.wheel(0, -300)
+    picture(dashboard.page, "refused-by-the-form")
+    assert flow_runs(up) == []
+
+
+def test_a_field_that_is_not_known_is_refused(
+    up: LiveUp, dashboard: Dashboard, picture: "Callable[[Page, str], None]"
+) -> None:
+    dashboard.form("demo")
     recipe = dashboard.as_json()
     recipe.fill('{"name": "demo", "train": {"learn_rate": 0.1}}')
     dashboard.submit()
     dashboard.notice("Additional properties are not allowed ('learn_rate' was unexpected)").wait_for()
+    picture(dashboard.page, "refused-by-the-server")
     assert flow_runs(up) == []
 
 
@@ -125,8 +135,8 @@ def test_a_failed_stage_is_retried_and_only_it(
     wait_for(up, run_id, "FAILED")
     dashboard.run(run_id)
     dashboard.is_in("Failed").wait_for()
-    dashboard.page.get_by_text("the folder is missing").first.wait_for()
     dashboard.only_errors()
+    dashboard.page.get_by_text("the folder is missing").first.wait_for()
     picture(dashboard.page, "failed")
     states = {task["name"].split(":")[0]: task["state_name"] for task in tasks(up, run_id)}
     assert states == {**dict.fromkeys(BEFORE, "Completed"), "evaluate": "Failed"}
@@ -155,8 +165,9 @@ def test_the_night_is_seen_in_the_dashboard(
     up: LiveUp, dashboard: Dashboard, picture: "Callable[[Page, str], None]"
 ) -> None:
     run = completed(up)
-    dashboard.run(run["id"], "Logs")
-    dashboard.page.get_by_text(re.compile("Ends at")).first.wait_for()
+    said = up.post("logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200})
+    assert "trained 6 steps in" in " ".join(line["message"] for line in said), "the library speaks in the run's log"
+    dashboard.run(run["id"])
     cards = dashboard.tab("Artifacts")
     for name in ("environment", "forecast", "training", "samples", "verdict", "report"):
         cards.get_by_text(name, exact=True).first.wait_for()
