@@ -62,7 +62,7 @@ class Plan:
     @property
     def recipe(self) -> dict[str, str]:
         """The demo's model, one photo a step, seldom saved and validated."""
-        every = str(max(1, self.steps // 6))
+        every = str(max(1, self.steps // 3))
         return {
             "data.dataset_dir": "data/small",
             "train.train_batch_size": "1",
@@ -73,7 +73,7 @@ class Plan:
             "train.save_steps": every,
             "train.validation_steps": every,
             "train.checkpointing_steps": every,
-            "train.validation_images": "4",
+            "train.validation_images": "2",
             "train.validation_prompts": "a shoe",
             "train.early_stopping_patience": "none",
             "eval.num_images": "none",

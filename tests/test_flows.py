@@ -223,23 +223,24 @@ def test_every_stage_has_a_limit_and_a_description() -> None:
             assert len(getattr(flows, name.replace("-", "_")).description) > 80
 
 
-@pytest.mark.parametrize(("ends", "most"), [("none", 7 * 24), ("07:00", 26)])
-def test_a_training_may_take_its_window_and_a_margin(
-    micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, ends: str, most: float
+@pytest.mark.parametrize(("hours_left", "limit"), [(None, 7 * 24), (9, 11)])
+def test_the_trainings_limit_is_that_of_its_window(
+    monkeypatch: pytest.MonkeyPatch, hours_left: float | None, limit: float
 ) -> None:
     from flows import overnight as flows
+    from shoes import clock
     from tasks import stages as tasks
 
-    limits = []
+    given = []
 
     def with_options(**options: float) -> Callable[..., None]:
-        limits.append(options["timeout_seconds"] / 3600)
-        return lambda *given: None
+        given.append(options["timeout_seconds"] / 3600)
+        return lambda *words: None
 
     monkeypatch.setattr(tasks.train_lora, "with_options", with_options)
-    flows._train(micro({"window.ends": ends, "window.starts": "none"}), None, None)  # type: ignore[arg-type]
-    assert most - 24.1 <= limits[0] <= most + 1.1, "an hour more or less when the clocks change"
-    assert (ends == "none") == (limits[0] == most)
+    ends = None if hours_left is None else clock.later(clock.now(), 3600 * hours_left)
+    flows._train(None, None, None, ends)  # type: ignore[arg-type]
+    assert given == [pytest.approx(limit, abs=0.1)]
 
 
 def artifact(key: str) -> Any:

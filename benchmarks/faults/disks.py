@@ -61,7 +61,9 @@ def _full(world: World, verdict: Verdict, folder: Path, place: Path, *, goes_on:
         if process.returncode:
             verdict.notes.append(said(folder).strip().splitlines()[-1])
             finish(world.train(folder, prefix=_enter(holder)))
-        return judge(verdict, data, expected)
+        outcome = folder.parent / "outcome"  # SQLite does not open a file through another process's root
+        shutil.copytree(data, outcome, symlinks=True, ignore=shutil.ignore_patterns("cache", "checkpoints"))
+        return judge(verdict, outcome, expected)
 
 
 def _can_mount() -> bool:

@@ -20,7 +20,7 @@ FLAGS = RECIPE | {
     "train.checkpointing_steps": str(EVERY),
     "train.save_steps": "20",
     "train.validation_steps": "20",
-    "train.train_batch_size": "4",
+    "train.gradient_accumulation_steps": "1",
 }
 PATIENCE_SECONDS = 300.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,7 +87,7 @@ class World:
         for process in self.programs:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            process.wait()
 
 
 def environment_of(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:

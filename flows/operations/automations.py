@@ -31,6 +31,8 @@ A_NIGHT_ENDED = "shoes: a night ended"
 OURS = (NO_SIGN_OF_LIFE, A_RUN_FAILED, A_NIGHT_ENDED)
 WEBHOOK = "shoes"
 """Name of the block of type webhook that keeps the address of SHOES_NOTIFY_WEBHOOK."""
+SILENT = "No sign of life"
+"""How the message of a state begins that a run was given for its silence."""
 SILENCE = timedelta(seconds=3 * HEARTBEAT_SECONDS)
 """A run that was silent for so long is taken for dead. Prefect takes 10 s or more, and heartbeats of 30 s or more."""
 _ENDS = ("Completed", "Failed", "TimedOut", "Crashed", "Cancelled", "Cached", SKIPPED)
@@ -59,7 +61,7 @@ def set_up(client: SyncPrefectClient, settings: Settings, *, silence: timedelta 
 def no_sign_of_life(silence: timedelta = SILENCE) -> AutomationCore:
     """Runs whose process died together with its worker: nobody else would ever end them."""
     seconds = round(silence.total_seconds())
-    said = f"No sign of life for {seconds} s: its process or its machine has died. Retry goes on where it stopped."
+    said = f"{SILENT} for {seconds} s: its process or its machine has died. Retry goes on where it stopped."
     return AutomationCore(
         name=NO_SIGN_OF_LIFE,
         description=f"A run that gave no sign of life for {seconds} s is Crashed, so that it can be retried.",

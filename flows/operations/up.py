@@ -20,11 +20,12 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import WorkerStatus
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_UI_URL, temporary_settings
 
-from flows.operations import automations, lost, nights, register, stopping
+from flows.operations import alive, automations, lost, nights, register, stopping
 from flows.operations.database import make_database
 from flows.operations.environment import child_environment
 from flows.operations.outages import UNREACHABLE
 from shoes import clock
+from shoes import nights as kept_nights
 from shoes.errors import ShoesError
 from shoes.servers import program, record
 from shoes.servers.child import SECONDS_TO_START, is_healthy
@@ -159,7 +160,8 @@ def _register(up: Up) -> None:
         register.make_pool(client)
         lost.end_lost(client, settings)
         with nights.around_deploying(client, settings):
-            register.deploy(child_environment(settings), settings.root)
+            zone = kept_nights.load(settings.data).timezone
+            register.deploy({**child_environment(settings), "TZ": zone}, settings.root)
         automations.set_up(client, settings)
         nights.cancel_missed(client, clock.now())
         lost.resume(client, _stopped(settings), is_own_server=up.is_own_server)
@@ -198,6 +200,7 @@ def _round(up: Up) -> None:
     try:
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
             nights.cancel_missed(client, clock.now())
+            alive.set_right(client)
             lost.resume(client, is_own_server=up.is_own_server)
     except UNREACHABLE as error:
         log.debug("Prefect's API does not answer: %s", error)

@@ -1,6 +1,11 @@
 """What a tracking store raises, and what it means: it is away, it lets us not in, or it lacks something."""
 
+import os
+
 from shoes.errors import TrackingRefused
+
+UNAUTHENTICATED, FORBIDDEN = 401, 403
+"""HTTP: nobody knows who asks; and that one may not."""
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -13,18 +18,25 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def is_refused(error: BaseException | None) -> bool:
-    """The store answered, and does not let us in: somewhere behind the error is HTTP 401 or 403."""
+    """The store answered, and does not let us in."""
+    return _refused_with(error) is not None
+
+
+def _refused_with(error: BaseException | None) -> int | None:
+    """HTTP 401 or 403, where one of them is somewhere behind the error."""
     import requests
     from mlflow.exceptions import MlflowException
 
     while error is not None:
+        status = None
         if isinstance(error, requests.HTTPError) and error.response is not None:
-            if error.response.status_code in (401, 403):
-                return True
-        elif isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
-            return True
+            status = error.response.status_code
+        elif isinstance(error, MlflowException):
+            status = error.get_http_status_code()
+        if status in (UNAUTHENTICATED, FORBIDDEN):
+            return status
         error = error.__cause__ or error.__context__
-    return False
+    return None
 
 
 def is_missing(error: BaseException | None) -> bool:
@@ -43,12 +55,17 @@ def is_missing(error: BaseException | None) -> bool:
 
 def refusal(tracking_uri: str, error: BaseException) -> TrackingRefused:
     """What is told of it: what the server said, and what to do."""
-    reason = " ".join(str(error).split())[:300]
-    return TrackingRefused(
-        f"MLflow at {tracking_uri} refuses: {reason}\n    fix: set MLFLOW_TRACKING_USERNAME and "
-        "MLFLOW_TRACKING_PASSWORD, in .env say, to a user who may write there; a refused address is allowed by "
-        "the server's --allowed-hosts"
-    )
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    if _refused_with(error) == UNAUTHENTICATED:
+        said = f"the password of {user}" if user else "to answer somebody without a name"
+        fix = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, in .env say"
+    else:
+        said = " ".join(str(error).split())[:300]
+        fix = (
+            f"let its admin give {user or 'you'} the permission EDIT, or, if it is the Host header that is wrong, add "
+            "the server's name to its --allowed-hosts"
+        )
+    return TrackingRefused(f"MLflow at {tracking_uri} refuses {said}: {fix}")
 
 
 def is_away(error: BaseException | None) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoes.errors import TrackingUnavailable
 from shoes.storage import new_folder
-from shoes.tracking.failures import failures, is_away, is_missing, is_refused, refusal
+from shoes.tracking.failures import FORBIDDEN, failures, is_away, is_missing, is_refused, refusal
 from shoes.tracking.mirror import connect
 
 if TYPE_CHECKING:
@@ -180,6 +180,9 @@ def _by_alias(client: "MlflowClient", name: str) -> "ModelVersion | None":
         return client.get_model_version_by_alias(name, ALIAS)
     except MlflowException as error:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return None
+        # a server with users forbids to read what is not there
+        if error.get_http_status_code() == FORBIDDEN and not client.search_registered_models(f"name = '{name}'"):
             return None
         raise
 

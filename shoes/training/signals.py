@@ -25,12 +25,15 @@ class StopRequest:
         del frame
         self.signal = self.signal or number
 
-    def heed(self, *_: object, **__: object) -> None:
+    def heed(self, done: int = 0, total: int = 0, note: str = "") -> None:
         """Leave the work that asks, if a request has come: whoever cancels waits for half a minute at most.
+
+        The arguments are what work tells of its progress; they change nothing.
 
         Raises:
             Interrupted: one has.
         """
+        del done, total, note
         if self:
             raise Interrupted
 

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import httpx2 as httpx
 import pytest
+from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
@@ -22,8 +23,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.events.actions import DoNothing
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed
 
-from flows.operations import automations
+from flows.operations import alive, automations
 from flows.operations.automations import A_NIGHT_ENDED, A_RUN_FAILED, NO_SIGN_OF_LIFE, set_up
 from shoes.errors import ConfigurationError
 from shoes.settings import PROJECT_ROOT, Settings, load_settings
@@ -145,6 +147,35 @@ def test_a_run_whose_process_was_killed_is_ended_and_no_other(
     assert beats(client, "living") > 5
     living.communicate("", timeout=30)
     assert state(client, "living")[:2] == ("COMPLETED", "Paused at 3 of 4 steps")
+
+
+def test_a_run_that_lives_is_running_again(client: SyncPrefectClient) -> None:
+    @flow
+    def night() -> None:
+        pass
+
+    silence = automations.no_sign_of_life().actions[0].message
+    ended = {
+        name: client.create_flow_run(night, name=name, state=Crashed(message=message))
+        for name, message in (("wronged", silence), ("dead", silence), ("killed", "Process exited with status 137"))
+    }
+    names = ("wronged", "killed")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", "input()"],
+            stdin=subprocess.PIPE,
+            env=os.environ | {"PREFECT__FLOW_RUN_ID": str(ended[name].id)},
+        )
+        for name in names
+    ]
+    try:
+        assert [run.name for run in alive.set_right(client)] == ["wronged"]
+        assert state(client, "wronged") == ("RUNNING", "Running", "alive after all: Prefect's server had been away")
+        assert state(client, "dead")[0] == state(client, "killed")[0] == "CRASHED"
+        assert alive.set_right(client) == []
+    finally:
+        for process in processes:
+            process.communicate(b"\n")
 
 
 class Sink(ThreadingHTTPServer):
