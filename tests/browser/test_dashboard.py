@@ -191,18 +191,21 @@ def test_mlflow_shows_the_one_run(up: LiveUp, page: "Page", picture: "Callable[[
     pages.open(title)
     page.get_by_role("link", name="Flow run in Prefect").wait_for()
     pages.tab("Model metrics")
-    page.get_by_placeholder("Search metric charts").fill("loss")
-    page.get_by_text(f"{title} (train/loss)").wait_for()
+    charts = page.get_by_placeholder("Search metric charts")
+    charts.fill("val/loss")
     page.get_by_text(f"{title} (val/loss)").wait_for()
+    charts.fill("train/")
+    page.get_by_text(f"{title} (train/loss)").wait_for()
     picture(page, "mlflow-curves")
     pages.tab("Artifacts")
     pages.file("samples", "step-000006.png")
     sample = page.locator("img[src^='blob:'], img[src*='get-artifact']").first
     sample.wait_for()
     assert sample.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    page.get_by_text("step-000000.png").click(trial=True)  # once the tree stands still
     picture(page, "mlflow-samples")
     pages.file("report", "index.html")
-    page.frame_locator("iframe").get_by_role("heading", name="Pictures").wait_for()
+    page.frame_locator("iframe").get_by_role("heading", name="Pictures", exact=True).wait_for()
     picture(page, "mlflow-report")
 
 
@@ -212,7 +215,7 @@ def test_a_link_in_mlflow_leads_back_to_the_flow_run(up: LiveUp, page: "Page") -
     pages.experiment("casual-shoes-lora-demo")
     pages.open(title)
     with page.expect_popup() as opened:
-        page.get_by_role("link", name="Flow run in Prefect").click(modifiers=["ControlOrMeta"])
+        page.get_by_role("link", name="Flow run in Prefect").click()
     opened.value.get_by_role("main").get_by_text("Completed", exact=True).first.wait_for()
     opened.value.close()
 
