@@ -18,7 +18,7 @@ class Runs:
         page.add_init_script(f"if (window === top) localStorage.setItem('{ASSISTANT}', 'true')")
 
     def experiment(self, name: str) -> None:
-        """An experiment's list of runs. By itself MLflow shows pages for language models; it remembers the other choice."""
+        """An experiment's list of runs. MLflow shows pages for language models first; it remembers the other choice."""
         self.page.goto(f"{self.address}/#/experiments")
         self.page.get_by_role("button", name="Model training").click()
         self.page.get_by_role("link", name=name, exact=True).first.click()
