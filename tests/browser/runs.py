@@ -5,9 +5,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-ASSISTANT = "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1"
-"""Whether a pane for a language model, which opens by itself on somebody's first visit, has done so."""
-
 
 class Runs:
     """Experiments and their runs, one page after the other in one tab."""
@@ -15,10 +12,9 @@ class Runs:
     def __init__(self, page: "Page", address: str) -> None:
         self.page = page
         self.address = address
-        page.add_init_script(f"if (window === top) localStorage.setItem('{ASSISTANT}', 'true')")
 
     def experiment(self, name: str) -> None:
-        """An experiment's list of runs. MLflow shows pages for language models first; it remembers the other choice."""
+        """An experiment's list of runs. By itself MLflow shows pages for language models, until somebody chooses."""
         self.page.goto(f"{self.address}/#/experiments")
         self.page.get_by_role("button", name="Model training").click()
         self.page.get_by_role("link", name=name, exact=True).first.click()
