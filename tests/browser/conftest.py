@@ -12,6 +12,9 @@ from demo.browser import chromium
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Route
 
+ASSISTANT = "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1"
+"""Whether MLflow's pane for a language model, which opens by itself on somebody's first visit, has done so."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pictures", type=Path, help="a folder for pictures of each step, such as docs/images/operating")
@@ -28,6 +31,7 @@ def desk(browser: "Browser") -> "BrowserContext":
     """A browser as it is on a desk, for servers of this machine; what pages ask of others is not sent."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
     context.route(lambda address: urlsplit(address).hostname != "127.0.0.1", refuse)
+    context.add_init_script(f"if (window === top) localStorage.setItem('{ASSISTANT}', 'true')")
     context.set_default_timeout(60_000)
     return context
 

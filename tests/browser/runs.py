@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Page
 
 
 class Runs:
@@ -12,14 +12,11 @@ class Runs:
     def __init__(self, page: "Page", address: str) -> None:
         self.page = page
         self.address = address
-        page.add_locator_handler(page.get_by_text("MLflow Assistant"), self._close_assistant, no_wait_after=True)
-
-    def _close_assistant(self, shown: "Locator") -> None:
-        del shown
-        self.page.get_by_role("button", name="Close").last.click()
 
     def experiment(self, name: str) -> None:
-        self.page.goto(f"{self.address}/#/experiments?workflowType=machine_learning")
+        """An experiment's list of runs. By itself MLflow shows pages for language models, until somebody chooses."""
+        self.page.goto(f"{self.address}/#/experiments")
+        self.page.get_by_role("button", name="Model training").click()
         self.page.get_by_role("link", name=name, exact=True).first.click()
 
     def open(self, run: str) -> None:

@@ -1,6 +1,6 @@
 """A person's evening and morning in a real browser, against the real servers of `shoes up`.
 
-python -m pytest tests/browser/test_dashboard.py --pictures docs/images/operating
+python -m pytest tests/browser/test_dashboard.py --pictures docs/images/operating --basetemp /tmp/shoes
 """
 
 from collections.abc import Callable, Iterator
@@ -20,8 +20,10 @@ from tests.conftest import make_small_data
 from tests.operations.live import LiveUp
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import BrowserContext, FloatRect, Page
 
+Picture = Callable[..., None]
+"""Takes a picture of what a page shows, under a name, when pictures are wanted."""
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(1200),
@@ -67,18 +69,19 @@ def dashboard(up: LiveUp, page: "Page") -> Dashboard:
 
 
 @pytest.fixture
-def picture(request: pytest.FixtureRequest) -> "Callable[[Page, str], None]":
-    """Takes a picture of what the page shows, when pictures are wanted."""
-    folder: Path | None = request.config.getoption("--pictures", default=None)
+def picture(request: pytest.FixtureRequest) -> Picture:
+    given: Path | None = request.config.getoption("--pictures", default=None)
+    folder = request.config.invocation_params.dir / given if given else None
 
-    def take(page: "Page", name: str) -> None:
+    def take(page: "Page", name: str, height: int = 900) -> None:
         if folder is not None:
-            page.screenshot(path=folder / f"{name}.png", animations="disabled")
+            clip: FloatRect = {"x": 0, "y": 0, "width": 1440, "height": height}
+            page.screenshot(path=folder / f"{name}.png", animations="disabled", clip=clip)
 
     return take
 
 
-def test_every_deployment_is_listed(dashboard: Dashboard, picture: "Callable[[Page, str], None]") -> None:
+def test_every_deployment_is_listed(dashboard: Dashboard, picture: Picture) -> None:
     named = {one["name"] for one in yaml.safe_load((PROJECT_ROOT / "prefect.yaml").read_text())["deployments"]}
     dashboard.deployments()
     dashboard.page.get_by_text(f"{len(named)} Deployments").wait_for()
@@ -87,7 +90,7 @@ def test_every_deployment_is_listed(dashboard: Dashboard, picture: "Callable[[Pa
     picture(dashboard.page, "deployments")
 
 
-def test_the_form_refuses_a_bad_value(up: LiveUp, dashboard: Dashboard, picture: "Callable[[Page, str], None]") -> None:
+def test_the_form_refuses_a_bad_value(up: LiveUp, dashboard: Dashboard, picture: Picture) -> None:
     dashboard.form("demo")
     picture(dashboard.page, "form")
     rank = dashboard.field("train.rank")
@@ -102,9 +105,7 @@ def test_the_form_refuses_a_bad_value(up: LiveUp, dashboard: Dashboard, picture:
     assert flow_runs(up) == []
 
 
-def test_a_field_that_is_not_known_is_refused(
-    up: LiveUp, dashboard: Dashboard, picture: "Callable[[Page, str], None]"
-) -> None:
+def test_a_field_that_is_not_known_is_refused(up: LiveUp, dashboard: Dashboard, picture: Picture) -> None:
     dashboard.form("demo")
     recipe = dashboard.as_json()
     recipe.fill('{"name": "demo", "train": {"learn_rate": 0.1}}')
@@ -127,9 +128,7 @@ def test_a_bad_combination_is_refused_before_any_task(up: LiveUp, dashboard: Das
     said.first.wait_for()
 
 
-def test_a_failed_stage_is_retried_and_only_it(
-    up: LiveUp, dashboard: Dashboard, picture: "Callable[[Page, str], None]"
-) -> None:
+def test_a_failed_stage_is_retried_and_only_it(up: LiveUp, dashboard: Dashboard, picture: Picture) -> None:
     run_id = start_small_run(up, dashboard)
     photos = lose_the_test_photos(up, run_id)
     wait_for(up, run_id, "FAILED")
@@ -137,7 +136,7 @@ def test_a_failed_stage_is_retried_and_only_it(
     dashboard.is_in("Failed").wait_for()
     dashboard.only_errors()
     dashboard.page.get_by_text("the folder is missing").first.wait_for()
-    picture(dashboard.page, "failed")
+    picture(dashboard.page, "failed", 790)  # below are tracebacks
     states = {task["name"].split(":")[0]: task["state_name"] for task in tasks(up, run_id)}
     assert states == {**dict.fromkeys(BEFORE, "Completed"), "evaluate": "Failed"}
     kept, written = journal(up).read_bytes(), what_is_trained(up)
@@ -149,7 +148,8 @@ def test_a_failed_stage_is_retried_and_only_it(
     dashboard.notice("scheduled for retry").wait_for()
     wait_for(up, run_id, "COMPLETED")
     dashboard.is_in("Completed").wait_for()
-    dashboard.tab("Logs")
+    dashboard.run(run_id, "Task Runs")
+    dashboard.page.get_by_text("Cached", exact=True).first.wait_for()
     picture(dashboard.page, "retried")
     assert up.get(f"flow_runs/{run_id}")["run_count"] == 2
     second = {task["name"].split(":")[0]: task for task in tasks(up, run_id) if task["flow_run_run_count"] == 2}
@@ -161,9 +161,7 @@ def test_a_failed_stage_is_retried_and_only_it(
     assert {event["id"].split("/")[0] for event in new} == {"evaluation", "promotion", "report"}
 
 
-def test_the_night_is_seen_in_the_dashboard(
-    up: LiveUp, dashboard: Dashboard, picture: "Callable[[Page, str], None]"
-) -> None:
+def test_the_night_is_seen_in_the_dashboard(up: LiveUp, dashboard: Dashboard, picture: Picture) -> None:
     run = completed(up)
     said = up.post("logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200})
     assert "trained 6 steps in" in " ".join(line["message"] for line in said), "the library speaks in the run's log"
@@ -182,7 +180,7 @@ def test_the_night_is_seen_in_the_dashboard(
     report.get_by_role("heading", level=1).wait_for()
 
 
-def test_mlflow_shows_the_one_run(up: LiveUp, page: "Page", picture: "Callable[[Page, str], None]") -> None:
+def test_mlflow_shows_the_one_run(up: LiveUp, page: "Page", picture: Picture) -> None:
     title = completed(up)["name"]
     pages = Runs(page, up.ready["mlflow"])
     pages.experiment("casual-shoes-lora-demo")
@@ -191,18 +189,21 @@ def test_mlflow_shows_the_one_run(up: LiveUp, page: "Page", picture: "Callable[[
     pages.open(title)
     page.get_by_role("link", name="Flow run in Prefect").wait_for()
     pages.tab("Model metrics")
-    page.get_by_placeholder("Search metric charts").fill("loss")
-    page.get_by_text(f"{title} (train/loss)").wait_for()
+    charts = page.get_by_placeholder("Search metric charts")
+    charts.fill("val/loss")
     page.get_by_text(f"{title} (val/loss)").wait_for()
+    charts.fill("train/")
+    page.get_by_text(f"{title} (train/loss)").wait_for()
     picture(page, "mlflow-curves")
     pages.tab("Artifacts")
     pages.file("samples", "step-000006.png")
     sample = page.locator("img[src^='blob:'], img[src*='get-artifact']").first
     sample.wait_for()
     assert sample.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    page.get_by_text("step-000000.png").click(trial=True)  # once the tree stands still
     picture(page, "mlflow-samples")
     pages.file("report", "index.html")
-    page.frame_locator("iframe").get_by_role("heading", name="Pictures").wait_for()
+    page.frame_locator("iframe").get_by_role("heading", name="Pictures", exact=True).wait_for()
     picture(page, "mlflow-report")
 
 
@@ -212,7 +213,7 @@ def test_a_link_in_mlflow_leads_back_to_the_flow_run(up: LiveUp, page: "Page") -
     pages.experiment("casual-shoes-lora-demo")
     pages.open(title)
     with page.expect_popup() as opened:
-        page.get_by_role("link", name="Flow run in Prefect").click(modifiers=["ControlOrMeta"])
+        page.get_by_role("link", name="Flow run in Prefect").click()
     opened.value.get_by_role("main").get_by_text("Completed", exact=True).first.wait_for()
     opened.value.close()
 
