@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-all check bench demo-assets translations clean
+.PHONY: setup demo test test-all check bench bench-faults demo-assets translations clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,10 @@ check: setup
 
 bench: setup
 	for bench in benchmarks/[a-z]*.py; do $(BIN)/python $$bench --quick || exit 1; done
+
+# Every fault of a long night, made to happen: some minutes a row. `python -m benchmarks.faults --list` names them.
+bench-faults: setup
+	$(BIN)/python -m benchmarks.faults all
 
 demo-assets: setup
 	$(BIN)/python -m demo.make --catalogue "$${CATALOGUE:?the folder with styles.csv and images/}"

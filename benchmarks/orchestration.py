@@ -97,7 +97,8 @@ def timed(times, call):
     return run
 
 def of_steps(self, event, step, values):
-    return (timed(written, metrics) if event.startswith("train/") else metrics)(self, event, step, values)
+    is_step = event.startswith("train/") and event != "train/end"
+    return (timed(written, metrics) if is_step else metrics)(self, event, step, values)
 
 Journal.metrics = of_steps
 loop.both = lambda first, second: timed(told, both(first, second))

@@ -5,7 +5,7 @@ Their descriptions are shown in Prefect's dashboard, as Markdown.
 
 from datetime import datetime
 
-from prefect import task
+from prefect import get_run_logger, task
 
 from shoes import environment, night, stages
 from shoes.forecast.reports import Forecast
@@ -22,12 +22,14 @@ from shoes.reports import (
 from shoes.spec import Recipe
 from tasks.links import flow_run_links, show_environment, show_forecast, show_pause, show_verdict
 from tasks.live import live
+from tasks.logs import in_the_runs_log
 from tasks.retrying import stage
 from tasks.telling import tell_night, tell_pause
 from tasks.timeline import stage_runs
 
 
 @task(**stage("verify-environment"), task_run_name="verify-environment")
+@in_the_runs_log
 def verify_environment(recipe: Recipe) -> EnvironmentReport:
     """Check that this machine is ready to train: device, precision, memory, disk, packages and servers.
 
@@ -39,6 +41,7 @@ def verify_environment(recipe: Recipe) -> EnvironmentReport:
 
 
 @task(**stage("fetch-model"), task_run_name="fetch-model: {recipe.model.short_name}")
+@in_the_runs_log
 def fetch_model(recipe: Recipe) -> ModelsReport:
     """Have the base model and its judges on this machine, and verify every file by its SHA-256.
 
@@ -48,6 +51,7 @@ def fetch_model(recipe: Recipe) -> ModelsReport:
 
 
 @task(**stage("prepare-data"), task_run_name="prepare-data: {recipe.data.dataset_dir}")
+@in_the_runs_log
 def prepare_data(recipe: Recipe) -> DataReport:
     """Have the data set on this machine, imported from its source when needed, and verify every image.
 
@@ -57,6 +61,7 @@ def prepare_data(recipe: Recipe) -> DataReport:
 
 
 @task(**stage("forecast"), task_run_name="forecast: {recipe.train.max_train_steps:,} steps")
+@in_the_runs_log
 def forecast(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast | None:
     """Say what tonight will do, from a few real steps in a process of its own: time, memory, disk, and if all fit.
 
@@ -74,6 +79,7 @@ def forecast(recipe: Recipe, models: ModelsReport, data: DataReport) -> Forecast
     task_run_name="train-lora: {recipe.train.max_train_steps:,} steps, rank {recipe.train.rank}",
     refresh_cache=True,
 )
+@in_the_runs_log
 def train_lora(
     recipe: Recipe, models: ModelsReport, data: DataReport, ends: datetime | None = None
 ) -> TrainReport | PausedTraining:
@@ -92,6 +98,7 @@ def train_lora(
 
 
 @task(**stage("choose-checkpoint"), task_run_name="choose-checkpoint")
+@in_the_runs_log
 def choose_checkpoint(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> TrainReport:
     """Choose the checkpoint that is exported: by held-out loss, then by pictures of the validation captions.
 
@@ -101,12 +108,14 @@ def choose_checkpoint(recipe: Recipe, models: ModelsReport, data: DataReport, tr
 
 
 @task(**stage("find-training"), task_run_name="find-training")
+@in_the_runs_log
 def find_training(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport:
     """Find the finished training that a single stage builds on. It fails where the recipe is not trained yet."""
     return stages.trained(recipe, models, data)
 
 
 @task(**stage("evaluate"), task_run_name="evaluate")
+@in_the_runs_log
 def evaluate(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> EvaluationReport:
     """Draw the test captions with base, adapter and champion, and compare what they drew.
 
@@ -116,6 +125,7 @@ def evaluate(recipe: Recipe, models: ModelsReport, data: DataReport, training: T
 
 
 @task(**stage("promote"), task_run_name="promote: {recipe.publish.registered_model}")
+@in_the_runs_log
 def promote(
     recipe: Recipe,
     models: ModelsReport,
@@ -131,6 +141,7 @@ def promote(
 
 
 @task(**stage("report"), task_run_name="report")
+@in_the_runs_log
 def report(
     recipe: Recipe,
     environment: EnvironmentReport,
@@ -145,6 +156,7 @@ def report(
     A retry says the same again.
     """
     verdict = night.report(recipe, environment, models, data, training, evaluation, promotion, timeline=stage_runs())
+    get_run_logger().info("%s", verdict.verdict)
     show_verdict(verdict)
     tell_night(recipe, verdict)
     return verdict

@@ -178,6 +178,20 @@ def test_only_what_waiting_can_mend_is_tried_again_and_the_log_says_why(
         assert line.startswith(expected)
 
 
+def test_the_librarys_lines_stand_in_the_runs_log(
+    prefect: None, night, in_night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.overnight import prepare_data
+
+    lines, log = Heard(), logging.getLogger("shoes")
+    monkeypatch.setattr(log, "handlers", [lines])  # as Prefect's own is there, by PREFECT_LOGGING_EXTRA_LOGGERS
+    monkeypatch.setattr(logging.getLogger("shoes.stages"), "level", logging.NOTSET)
+    monkeypatch.setattr(log, "level", logging.NOTSET)
+    prepare_data(night.recipe)
+    assert any("stratified together" in line for line in lines.lines)
+    assert log.level == logging.NOTSET, "as it was before"
+
+
 def test_a_stage_that_hangs_is_ended_at_its_limit_and_not_tried_again(
     prefect: None, night, in_night, monkeypatch: pytest.MonkeyPatch, heard: list[str]
 ) -> None:

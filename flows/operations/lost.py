@@ -86,7 +86,8 @@ def resume(client: SyncPrefectClient, stopped: Iterable[UUID] = (), *, is_own_se
     ended = [StateType.CRASHED, StateType.CANCELLED]
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=ended))
     runs = _of_project(client, state, since)
-    own = [run for run in runs if is_own_server or is_of_this_machine(run)]
+    alive = living_flow_runs()
+    own = [run for run in runs if run.id not in alive and (is_own_server or is_of_this_machine(run))]
     wanted = set(stopped)
     chosen = newest_of_each([run for run in own if (run.id in wanted or is_crashed(run)) and may_go_on(run, now)])
     for run in chosen:

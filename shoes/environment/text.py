@@ -55,7 +55,7 @@ def rows(report: EnvironmentReport) -> list[dict[str, str]]:
         {
             _("status"): check.status,
             _("check"): _(check.name),
-            _("found"): check.detail.replace("\n", "; "),
+            _("found"): check.detail.replace(":\n", ": ").replace("\n", "; "),
             _("fix"): check.fix,
             _("seconds"): f"{check.seconds:.1f}",
         }

@@ -51,9 +51,8 @@ def verify(
         thread.join()
     ordered = tuple(run.results[check.name] for check in checks)
     for result in ordered:
-        log.info(
-            "[%s] %s: %s", result.status, result.name, "; ".join(line.strip() for line in result.detail.splitlines())
-        )
+        lines = result.detail.replace(":\n", ": ").splitlines()
+        log.info("[%s] %s: %s", result.status, result.name, "; ".join(" ".join(line.split()) for line in lines))
     ready = not any(result.critical and result.status == "ERROR" for result in ordered)
     seconds = time.monotonic() - started
     return EnvironmentReport(ready=ready, checks=ordered, device=run.device(), seconds=seconds)
