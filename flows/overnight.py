@@ -4,7 +4,6 @@ Their descriptions are shown in Prefect's dashboard, as Markdown. Runs are named
 sd15 r8 3000`: recipe, base model, rank and steps.
 """
 
-import logging
 from datetime import datetime
 
 from prefect import flow
@@ -25,9 +24,6 @@ from shoes.spec import Recipe
 from tasks import stages, windows
 from tasks.links import paused
 from tasks.retrying import training_limit
-
-# Prefect brings the library's messages into a run's log, but leaves them at the root's level, which hides most
-logging.getLogger("shoes").setLevel(logging.INFO)
 
 
 @flow(name="overnight", flow_run_name="{recipe.title}", persist_result=True, result_serializer="json")

@@ -95,7 +95,7 @@ def test_the_form_refuses_a_bad_value(up: LiveUp, dashboard: Dashboard, picture:
     picture(dashboard.page, "form")
     rank = dashboard.field("train.rank")
     rank.fill("0")
-    dashboard.submit()
+    dashboard.press_submit()
     assert rank.evaluate("field => field.matches(':invalid') && field.validationMessage") == (
         "Value must be greater than or equal to 1."
     )
@@ -185,6 +185,7 @@ def test_mlflow_shows_the_one_run(up: LiveUp, page: "Page", picture: Picture) ->
     pages = Runs(page, up.ready["mlflow"])
     pages.experiment("casual-shoes-lora-demo")
     page.get_by_text("1 matching run").wait_for()
+    page.get_by_role("link", name=title, exact=True).first.wait_for()
     picture(page, "mlflow-runs")
     pages.open(title)
     page.get_by_role("link", name="Flow run in Prefect").wait_for()
