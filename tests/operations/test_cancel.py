@@ -15,7 +15,7 @@ from tests.training.opening import train
 from tests.training.test_interruption import mlflow_steps
 
 pytestmark = [
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(1200),
     pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning"),
 ]
 CHANGES = {

@@ -24,6 +24,7 @@ def api() -> Iterator[str]:
         yield str(client.api_url).rstrip("/")
 
 
+@pytest.mark.slow
 def test_a_training_over_three_nights_is_the_one_in_one_piece(
     api: str, small_data: Path, own_world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,8 @@ from shoes.training import loop
 from tests.operations.live import free_port
 
 pytestmark = [
-    pytest.mark.timeout(400),
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
     pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning"),
 ]
 NUM_STEPS = 12

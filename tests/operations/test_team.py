@@ -17,6 +17,7 @@ from tests.operations.team import Team, clean_environment, find_postgres, team
 
 PROGRAMS = find_postgres()
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix" or PROGRAMS is None, reason="PostgreSQL is not installed"),
     pytest.mark.timeout(2400),  # a busy machine takes ten times as long
     pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning"),

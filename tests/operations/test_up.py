@@ -17,7 +17,7 @@ import pytest
 from shoes.settings import PROJECT_ROOT
 from tests.operations.live import LiveUp, free_port
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
