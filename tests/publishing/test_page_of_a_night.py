@@ -9,6 +9,7 @@ from shoes.publishing import page
 from shoes.reports import NightReport
 from shoes.settings import load_settings
 from shoes.tracking.journal import read_events
+from shoes.tracking.pages import RunPages
 
 
 def tell(given) -> NightReport:
@@ -51,7 +52,7 @@ def test_a_full_disk_costs_the_page_and_not_the_verdict(
 
 def test_the_address_of_a_server_is_kept(in_night, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(stages, "run_id", lambda *given: "0123")
+    monkeypatch.setattr(stages, "pages", lambda *given: RunPages("http://127.0.0.1:9", "0123"))
     monkeypatch.setattr(stages, "record_page", lambda *given: None)
     told = tell(in_night)
     assert told.tracking_uri == "http://127.0.0.1:9"
