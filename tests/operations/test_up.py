@@ -98,6 +98,7 @@ def running_run(live: LiveUp, deployment: str) -> dict[str, Any]:
     return run
 
 
+@pytest.mark.slow
 def test_after_a_power_cut_nothing_stays_running_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     up = LiveUp(tmp_path)
     with up:
@@ -114,6 +115,7 @@ def test_after_a_power_cut_nothing_stays_running_and_ctrl_c_leaves_nothing(tmp_p
     assert not (up.data / "servers" / "running.json").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_one_leaves_programs_that_down_stops(tmp_path: Path) -> None:
     up = LiveUp(tmp_path)
     with up:
