@@ -4,7 +4,6 @@ Read from `SHOES_*` environment variables, then from `.env` in the working folde
 """
 
 import difflib
-import getpass
 import os
 import tempfile
 from functools import cached_property
@@ -57,7 +56,7 @@ class Settings(BaseSettings):
     """Prefect notification blocks, TYPE/NAME with commas between them, that are told how a night ended."""
     notify_webhook: SecretStr | None = None
     """Address that gets the same as JSON with a field `text`, which Slack, Mattermost and many others take."""
-    lock_dir: Path = Path(tempfile.gettempdir()) / f"shoes-{getpass.getuser()}"
+    lock_dir: Path = Path(tempfile.gettempdir()) / f"shoes-{os.getuid()}"
     """Locks of this machine's devices: the same folder for everything that computes here."""
 
     @classmethod

@@ -11,17 +11,11 @@ from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterEndTime,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterTags,
-)
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelled, Crashed, Scheduled
 from pydantic import ValidationError
 
+from flows.operations import runs
 from shoes import clock
 from shoes.forecast import window
 from shoes.servers import record
@@ -29,8 +23,6 @@ from shoes.settings import Settings
 from shoes.spec import WindowSpec
 
 log = logging.getLogger("shoes.operations")
-TAG = "shoes"
-"""Tag of all the project's runs."""
 MAX_TRIES = 4
 """A night that has crashed so often is left for a person to look at."""
 HOURS_BACK = 12
@@ -44,9 +36,8 @@ def end_lost(client: SyncPrefectClient, settings: Settings) -> list[FlowRun]:
     """
     alive = living_flow_runs()
     is_own_server, runs_by_hand = settings.prefect_api_url is None, record.anybody_seated(settings)
-    active = [StateType.RUNNING, StateType.CANCELLING, StateType.PENDING]
-    runs = _of_project(client, FlowRunFilterState(type=FlowRunFilterStateType(any_=active)))
-    here = [run for run in runs if run.id not in alive and (is_own_server or is_of_this_machine(run))]
+    active = [run for run in runs.read(client, runs.ACTIVE) if run.id not in alive]
+    here = [run for run in active if is_own_server or is_of_this_machine(run)]
     lost = [run for run in here if run.deployment_id is not None or not runs_by_hand]
     for run in lost:
         is_cancelled = run.state is not None and run.state.type is StateType.CANCELLING
@@ -82,12 +73,10 @@ def resume(client: SyncPrefectClient, stopped: Iterable[UUID] = (), *, is_own_se
     A run keeps its id: finished stages are not run again, and the training goes on from its checkpoint.
     """
     now = clock.now()
-    since = FlowRunFilterEndTime(after_=now.astimezone(UTC) - timedelta(hours=HOURS_BACK))
-    ended = [StateType.CRASHED, StateType.CANCELLED]
-    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=ended))
-    runs = _of_project(client, state, since)
+    since = now.astimezone(UTC) - timedelta(hours=HOURS_BACK)
+    ended = runs.read(client, [StateType.CRASHED, StateType.CANCELLED], ended_after=since)
     alive = living_flow_runs()
-    own = [run for run in runs if run.id not in alive and (is_own_server or is_of_this_machine(run))]
+    own = [run for run in ended if run.id not in alive and (is_own_server or is_of_this_machine(run))]
     wanted = set(stopped)
     chosen = newest_of_each([run for run in own if (run.id in wanted or is_crashed(run)) and may_go_on(run, now)])
     for run in chosen:
@@ -119,16 +108,9 @@ def may_go_on(run: FlowRun, now: datetime) -> bool:
     )
 
 
-def newest_of_each(runs: Sequence[FlowRun]) -> list[FlowRun]:
+def newest_of_each(found: Sequence[FlowRun]) -> list[FlowRun]:
     """One run of each deployment: the one that started last."""
     newest: dict[UUID | None, FlowRun] = {}
-    for run in sorted(runs, key=lambda run: run.start_time or datetime.min.replace(tzinfo=UTC)):
+    for run in sorted(found, key=lambda run: run.start_time or datetime.min.replace(tzinfo=UTC)):
         newest[run.deployment_id] = run
     return list(newest.values())
-
-
-def _of_project(
-    client: SyncPrefectClient, state: FlowRunFilterState, ended: FlowRunFilterEndTime | None = None
-) -> list[FlowRun]:
-    tags = FlowRunFilterTags(all_=[TAG])
-    return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state, end_time=ended, tags=tags), limit=200)

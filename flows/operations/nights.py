@@ -31,6 +31,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled
 from pydantic import ValidationError
 
+from flows.operations.runs import TAG
 from shoes import clock, nights, recipes
 from shoes.errors import ConfigurationError, Problem
 from shoes.forecast import window
@@ -41,8 +42,6 @@ from shoes.spec import WindowSpec
 SLUG = "nights"
 """Name of the project's own schedule; others, which people made, are theirs."""
 FLOW = "overnight"
-TAG = "shoes"
-"""Tag of all the project's deployments."""
 PAGE = 200
 """Most runs that Prefect gives at once."""
 

@@ -4,17 +4,11 @@ from datetime import datetime
 
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterTags,
-)
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.operations.lost import TAG
+from flows.operations import runs
 from flows.operations.outages import UNREACHABLE
 from flows.operations.place import api_url
 from shoes.reports import Report
@@ -107,8 +101,8 @@ def _own(name: str, seat: record.Seat, settings: Settings) -> ServerState:
 
 
 def _running(client: SyncPrefectClient, dashboard: str) -> list[RunState]:
-    runs = _read(client, [StateType.RUNNING, StateType.CANCELLING, StateType.PENDING], FlowRunSort.START_TIME_ASC)
-    return [_told(run, run.start_time, dashboard, _progress(run)) for run in runs]
+    found = runs.read(client, runs.ACTIVE, sort=FlowRunSort.START_TIME_ASC)
+    return [_told(run, run.start_time, dashboard, _progress(run)) for run in found]
 
 
 def _progress(run: FlowRun) -> str:
@@ -118,25 +112,17 @@ def _progress(run: FlowRun) -> str:
 
 
 def _next(client: SyncPrefectClient, dashboard: str) -> list[RunState]:
-    runs = _read(client, [StateType.SCHEDULED], FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, limit=3)
-    return [_told(run, run.next_scheduled_start_time or run.expected_start_time, dashboard) for run in runs]
+    found = runs.read(client, [StateType.SCHEDULED], sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, limit=3)
+    return [_told(run, run.next_scheduled_start_time or run.expected_start_time, dashboard) for run in found]
 
 
 def _last(client: SyncPrefectClient, dashboard: str) -> RunState | None:
     ended = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
-    runs = [run for run in _read(client, ended, FlowRunSort.END_TIME_DESC, limit=20) if run.start_time]
-    return (
-        _told(runs[0], runs[0].end_time, dashboard, runs[0].state.message or "" if runs[0].state else "")
-        if runs
-        else None
-    )
-
-
-def _read(client: SyncPrefectClient, states: list[StateType], sort: FlowRunSort, limit: int = 20) -> list[FlowRun]:
-    wanted = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)), tags=FlowRunFilterTags(all_=[TAG])
-    )
-    return client.read_flow_runs(flow_run_filter=wanted, sort=sort, limit=limit)
+    found = runs.read(client, ended, sort=FlowRunSort.END_TIME_DESC, limit=20)
+    last = next((run for run in found if run.start_time), None)
+    if last is None:
+        return None
+    return _told(last, last.end_time, dashboard, (last.state.message if last.state else None) or "")
 
 
 def _told(run: FlowRun, at: datetime | None, dashboard: str, detail: str = "") -> RunState:

@@ -9,17 +9,11 @@ from collections.abc import Callable
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterTags,
-)
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import State
 
-from flows.operations.lost import TAG, is_of_this_machine
+from flows.operations import runs
+from flows.operations.lost import is_of_this_machine
 from flows.operations.outages import UNREACHABLE
 
 log = logging.getLogger("shoes.operations")
@@ -30,14 +24,18 @@ SECONDS_TO_SAVE = 45.0
 def stop_runs(
     client: SyncPrefectClient, *, is_own_server: bool, is_urgent: Callable[[], bool] = lambda: False
 ) -> list[UUID]:
-    """Cancel what runs here, and wait until it has ended, or it is urgent; the ids of what was cancelled."""
-    runs = [run for run in _active(client) if is_own_server or is_of_this_machine(run)]
-    for run in runs:
+    """Cancel what the worker runs, and wait until it has ended, or it is urgent; the ids of what was cancelled.
+
+    A `shoes run` in another terminal has no deployment: it goes on without a dashboard.
+    """
+    started = [run for run in runs.read(client, runs.ACTIVE) if run.deployment_id is not None]
+    active = [run for run in started if is_own_server or is_of_this_machine(run)]
+    for run in active:
         log.info("%s is asked to save its state and stop", run.name)
         said = "`shoes up` is stopping; the state is saved, and a later run goes on from there"
         client.set_flow_run_state(run.id, State(type=StateType.CANCELLING, message=said), force=True)
-    ids = [run.id for run in runs]
-    left = _wait(client, ids, is_urgent)
+    ids = [run.id for run in active]
+    left = _wait(client, ids, is_urgent) if ids else []
     for run in left:
         log.warning("%s did not stop in time, and is ended; it goes on from its last checkpoint", run.name)
     return ids
@@ -46,25 +44,11 @@ def stop_runs(
 def _wait(client: SyncPrefectClient, ids: list[UUID], is_urgent: Callable[[], bool]) -> list[FlowRun]:
     """Those that have not ended after a while."""
     until = time.monotonic() + SECONDS_TO_SAVE
-    left = _still_active(client, ids)
+    left = runs.read(client, runs.ACTIVE, ids=ids)
     while left and time.monotonic() < until and not is_urgent():
         time.sleep(0.5)
         try:
-            left = _still_active(client, ids)
+            left = runs.read(client, runs.ACTIVE, ids=ids)
         except UNREACHABLE as error:
             log.debug("the API does not say what runs: %s", error)
     return left
-
-
-def _still_active(client: SyncPrefectClient, ids: list[UUID]) -> list[FlowRun]:
-    return [run for run in _active(client, ids) if run.id in ids] if ids else []
-
-
-def _active(client: SyncPrefectClient, ids: list[UUID] | None = None) -> list[FlowRun]:
-    active = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    wanted = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=active)),
-        tags=FlowRunFilterTags(all_=[TAG]),
-        id=FlowRunFilterId(any_=ids) if ids else None,
-    )
-    return client.read_flow_runs(flow_run_filter=wanted)

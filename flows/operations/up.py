@@ -252,7 +252,10 @@ def _api(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def _signals(stop: Stop) -> Iterator[None]:
-    former = {number: signal.signal(number, stop.receive) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    # what nohup has made deaf to the end of its terminal stays so
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    former = {number: signal.signal(number, stop.receive) for number in numbers}
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from shoes import recipes
-from shoes.errors import ShoesError, TrackingUnavailable
+from shoes.errors import ShoesError, TrackingRefused, TrackingUnavailable
 from shoes.settings import Settings
 from shoes.spec import Recipe
 from shoes.tracking.journal import Journal, last_status, read_events
@@ -116,8 +116,8 @@ def _send(journal: Path, settings: Settings) -> bool:
     )
     try:
         Mirror(journal, destination).send()
-    except TrackingUnavailable as error:
-        log.warning("%s. The journal keeps everything; it is sent when MLflow is back.", error)
+    except (TrackingUnavailable, TrackingRefused) as error:
+        log.warning("%s. The journal keeps everything; it is sent when MLflow takes it.", error)
         return False
     return True
 

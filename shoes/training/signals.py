@@ -43,12 +43,14 @@ def stop_between_steps(request: StopRequest) -> Iterator[None]:
     """Hold SIGINT and SIGTERM back inside the block, and tell `request`; raise them again when the block ends.
 
     So state is saved before whoever installed the former handlers (Python, the command line, Prefect) learns
-    of it and marks the run as it sees fit. Outside the main thread nothing is held back.
+    of it and marks the run as it sees fit. Outside the main thread nothing is held back, and a signal that is ignored
+    (SIGINT, in what a script starts in the background) stays so.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = {number: signal.signal(number, request.receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, request.receive) for number in heard}
     try:
         yield
     finally:

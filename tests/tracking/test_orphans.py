@@ -1,6 +1,8 @@
 """A run whose process has died is closed, once, and may be taken up again."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,33 @@ def test_mlflow_away_the_journal_holds_it_until_the_next_start(
     assert close_orphans(settings) == [], "it was told before"
     run, steps = in_mlflow(settings)
     assert (run.info.status, steps) == ("KILLED", [1, 2, 3, 4, 5])
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A tracking server that lets nobody in."""
+
+    def do_GET(self) -> None:
+        self.send_error(401)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+def test_a_wrong_password_does_not_keep_a_start_from_going_on(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = dead_run(settings, sent=3)
+    mark = json.loads((bookmark := path.with_suffix(".mlflow.json")).read_text())
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        bookmark.write_text(json.dumps(mark | {"tracking_uri": f"http://127.0.0.1:{server.server_port}"}))
+        (closed,) = close_orphans(settings)
+        server.shutdown()
+    assert not closed.is_sent
+    assert last_status(path)["status"] == "KILLED"
+    assert "refuses" in caplog.text
 
 
 def test_a_later_training_takes_it_up_and_the_night_between_is_not_training_time(settings: Settings) -> None:

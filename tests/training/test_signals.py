@@ -30,3 +30,14 @@ def test_without_a_signal_nothing_happens() -> None:
         stop.heed()
     assert not stop
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """A script that starts a training in the background lets it ignore SIGINT; it must not end half-trained."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_between_steps(stop := StopRequest()):
+            signal.raise_signal(signal.SIGINT)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGINT, former)
