@@ -126,6 +126,34 @@ def test_the_schedule_of_the_machine_moves_the_runs_and_a_pause_removes_them(
     assert scheduled_runs(deployed, wanted=1, seconds=8) == [], "nor does it wake what was paused"
 
 
+def test_what_is_registered_as_the_code_is_now_is_left_alone(server: dict[str, str], deployed: str) -> None:
+    from flows.operations.nights import connected
+    from flows.operations.register import Deploying, is_up_to_date, project_version
+
+    with connected(deployed) as client:
+        assert not is_up_to_date(client, PROJECT_ROOT), "a deploy by hand knows no version"
+        Deploying(server, PROJECT_ROOT).finish()
+        assert is_up_to_date(client, PROJECT_ROOT)
+        report = client.read_deployment_by_name("report/report")
+        assert report.version == project_version(PROJECT_ROOT)
+        client.delete_deployment(report.id)
+        assert not is_up_to_date(client, PROJECT_ROOT), "what was deleted comes back"
+
+
+def test_changed_code_is_another_version(tmp_path: Path) -> None:
+    from flows.operations.register import project_version
+
+    (tmp_path / "prefect.yaml").write_text("deployments: []\n")
+    (tmp_path / "flows").mkdir()
+    versions = [project_version(tmp_path)]
+    for code in ("a = 1\n", "a = 2\n"):
+        (tmp_path / "flows" / "night.py").write_text(code)
+        versions.append(project_version(tmp_path))
+    (tmp_path / "prefect.yaml").write_text("deployments: [] # other\n")
+    versions.append(project_version(tmp_path))
+    assert len(set(versions)) == 4
+
+
 def clocks(runs: list[dict[str, Any]]) -> set[str]:
     """Times of day in UTC at which runs are to start."""
     return {run["expected_start_time"][11:16] for run in runs}

@@ -102,7 +102,8 @@ def test_old_names_of_the_field_are_understood() -> None:
 
 
 def test_deployments_hold_the_shipped_recipes() -> None:
-    document = yaml.safe_load((PROJECT_ROOT / "prefect.yaml").read_text())
+    text = (PROJECT_ROOT / "prefect.yaml").read_text()
+    document = yaml.safe_load(text.replace("{{ $TZ }}", ""))  # what Prefect makes of it where TZ is not set
     for deployment in document["deployments"]:
         recipe = Recipe.model_validate(deployment["parameters"]["recipe"])
         assert recipe == recipes.load(recipe.name), deployment["name"]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from shoes import blank
 from shoes.errors import ShoesError
 from shoes.settings import PROJECT_ROOT
 from shoes.storage import sync_path
@@ -22,6 +23,11 @@ from shoes.storage import sync_path
 NAME = "prefect.db"
 _ADDRESSES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 """Variables by which a person has chosen another database."""
+
+
+def is_missing(home: Path) -> bool:
+    """A server of this folder has no database yet, and nobody has named another one."""
+    return not (home / NAME).exists() and not any(os.environ.get(name) for name in _ADDRESSES)
 
 
 def make_database(home: Path) -> None:
@@ -36,7 +42,7 @@ def make_database(home: Path) -> None:
         ShoesError: it can't be made; with what Prefect said.
     """
     file = home / NAME
-    if file.exists() or any(os.environ.get(name) for name in _ADDRESSES):
+    if not is_missing(home):
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):  # one process makes it, another waits for it
@@ -47,6 +53,15 @@ def make_database(home: Path) -> None:
 
 def _make(file: Path) -> None:
     partial = file.with_name(f".partial-{file.name}-{os.getpid()}")
+    if not blank.copy("prefect", partial):
+        _migrate_in_a_process(partial, file)
+        blank.keep("prefect", partial)
+    sync_path(partial)
+    partial.replace(file)
+    sync_path(file.parent)
+
+
+def _migrate_in_a_process(partial: Path, file: Path) -> None:
     # a process of its own: Prefect looks for its database once, and would keep to the file of the other name
     command = [sys.executable, "-m", "flows.operations.database", str(partial)]
     done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
@@ -56,9 +71,6 @@ def _make(file: Path) -> None:
         raise ShoesError(f"Prefect's database {file} can't be made:\n{said}")
     with closing(sqlite3.connect(partial)) as base:
         base.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # all of it is in the one file that is renamed
-    sync_path(partial)
-    partial.replace(file)
-    sync_path(file.parent)
 
 
 def _leftovers(file: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import WorkerStatus
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_UI_URL, temporary_settings
 
 from flows.operations import alive, automations, lost, nights, register, stopping
-from flows.operations.database import make_database
+from flows.operations.database import is_missing, make_database
 from flows.operations.environment import child_environment
 from flows.operations.outages import UNREACHABLE
 from shoes import clock
@@ -70,6 +70,8 @@ class Up:
     stop: Stop
     supervisor: Supervisor
     since: datetime
+    deploying: register.Deploying | None = None
+    """The registering of deployments; at a first start it loads while Prefect's server does."""
 
     @property
     def is_own_server(self) -> bool:
@@ -122,19 +124,24 @@ def _start(up: Up) -> None:
     require_free([found for found in (prefect, mlflow) if found])
     _require_team_servers(settings)
     close_orphans(settings)
+    if prefect and is_missing(settings.prefect_home):
+        up.deploying = _deploying(settings)
     with ThreadPoolExecutor(1) as beside:
-        pages = beside.submit(_start_mlflow, up, mlflow) if mlflow else None
+        # on a machine of two cores a third program would make the first two, which all else waits for, slower
+        pages = None if up.deploying else beside.submit(_start_mlflow, up, mlflow)
         if prefect:
             make_database(settings.prefect_home)
             supervisor.start(prefect).wait_until_ready()
+        pages = pages or beside.submit(_start_mlflow, up, mlflow)
         up.keep_record(is_ready=False)
         _register(up)
-        if pages:
-            pages.result()
+        pages.result()
 
 
-def _start_mlflow(up: Up, mlflow: program.Program) -> None:
+def _start_mlflow(up: Up, mlflow: program.Program | None) -> None:
     """MLflow's pages, beside everything else; its database is made as a whole or not at all."""
+    if mlflow is None:  # a team has them
+        return
     from shoes.tracking.database import make_database as make_mlflow_database
 
     make_mlflow_database(up.settings.tracking_uri)
@@ -159,23 +166,40 @@ def _register(up: Up) -> None:
     with get_client(sync_client=True) as client:
         register.make_pool(client)
         lost.end_lost(client, settings)
-        with nights.around_deploying(client, settings):
-            zone = kept_nights.load(settings.data).timezone
-            register.deploy({**child_environment(settings), "TZ": zone}, settings.root)
+        _deploy(up, client)
         automations.set_up(client, settings)
         nights.cancel_missed(client, clock.now())
         lost.resume(client, _stopped(settings), is_own_server=up.is_own_server)
-        name = socket.gethostname()
-        worker = up.supervisor.start(program.worker(settings, name))
-        up.keep_record(is_ready=False)
-        _wait_for_worker(client, name, worker.answers)
+        _start_worker(up, client)
 
 
-def _wait_for_worker(client: SyncPrefectClient, name: str, answers: Callable[[], bool]) -> None:
-    """Raises: ShoesError: the worker ended, or the server does not know of it after a while."""
-    since = clock.now()
+def _deploy(up: Up, client: SyncPrefectClient) -> None:
+    """Register what is not registered as the code is now; the kept schedule holds in any case."""
+    settings = up.settings
+    if register.is_up_to_date(client, settings.root):
+        nights.apply_kept(client, settings)
+        return
+    with nights.around_deploying(client, settings):
+        up.deploying = up.deploying or _deploying(settings)
+        up.deploying.finish()
+
+
+def _deploying(settings: Settings) -> register.Deploying:
+    zone = kept_nights.load(settings.data).timezone
+    return register.Deploying({**child_environment(settings), "TZ": zone}, settings.root)
+
+
+def _start_worker(up: Up, client: SyncPrefectClient) -> None:
+    """Last, for on SQLite a server waits for its own locks, up to a minute, where a worker asks while it deploys.
+
+    Raises:
+        ShoesError: the worker ended, or the server has not heard of it after a while.
+    """
+    since, name = clock.now(), socket.gethostname()
+    worker = up.supervisor.start(program.worker(up.settings, name))
+    up.keep_record(is_ready=False)
     until = time.monotonic() + SECONDS_TO_START
-    while answers() and time.monotonic() < until:
+    while worker.answers() and time.monotonic() < until:
         for found in client.read_workers_for_work_pool(program.POOL):
             is_new = found.last_heartbeat_time is not None and found.last_heartbeat_time >= since
             if found.name == name and found.status is WorkerStatus.ONLINE and is_new:
@@ -208,6 +232,8 @@ def _round(up: Up) -> None:
 
 def _stop(up: Up) -> None:
     """Runs first, so that they save their state; then the worker, then the servers."""
+    if up.deploying:
+        up.deploying.give_up()
     if up.stop.signal is not None and up.supervisor.seats:
         log.info("stopping; once more Ctrl-C stops at once, and runs go on from their last checkpoints")
     if "worker" in up.supervisor.seats and not up.stop.is_urgent:

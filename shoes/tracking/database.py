@@ -5,9 +5,14 @@ them would leave a file that no later start can finish, and so the first start w
 """
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from filelock import FileLock
+
+from shoes import blank
+from shoes.storage import sync_path
 
 _PREFIX = "sqlite:///"
 
@@ -27,12 +32,24 @@ def make_database(tracking_uri: str) -> None:
 
 
 def _make(file: Path) -> None:
+    partial = file.with_name(f"{_leftover(file)}{os.getpid()}")
+    artifacts = (file.parent / "artifacts").as_uri()
+    if not blank.copy("mlflow", partial):
+        _migrate(partial, artifacts)
+        blank.keep("mlflow", partial)
+    with closing(sqlite3.connect(partial)) as base, base:
+        # MLflow's own experiment "Default", the only row with a place in it
+        base.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", [f"{artifacts}/0"])
+    sync_path(partial)
+    partial.replace(file)
+    sync_path(file.parent)
+
+
+def _migrate(partial: Path, artifacts: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    partial = file.with_name(f"{_leftover(file)}{os.getpid()}")
-    store = SqlAlchemyStore(f"{_PREFIX}{partial}", (file.parent / "artifacts").as_uri())
+    store = SqlAlchemyStore(f"{_PREFIX}{partial}", artifacts)
     store.engine.dispose()  # SQLite's own files beside it are gone with the last connection
-    partial.replace(file)
 
 
 def _leftover(file: Path) -> str:

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import orjson
+
 log = logging.getLogger(__name__)
 Event = dict[str, Any]
 _FIELDS: dict[str, dict[str, type]] = {
@@ -69,7 +71,7 @@ class Journal:
         if event_id in self._seen:
             return False
         event = {"id": event_id, "time": time.time_ns() // 1_000_000, "kind": kind, **payload}
-        self._append(json.dumps(event, ensure_ascii=False, allow_nan=True).encode() + b"\n")
+        self._append(_line(event))
         self._seen.add(event_id)
         return True
 
@@ -145,6 +147,18 @@ class Journal:
                 self._file.close()
 
 
+def _line(event: Event) -> bytes:
+    """An event as JSON, NaN and infinity as Python's own module writes them.
+
+    The faster writer takes a third of the time between two steps; what it has no word for it says is null, or refuses.
+    """
+    with suppress(orjson.JSONEncodeError):
+        line = orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
+        if b"null" not in line:
+            return line
+    return json.dumps(event, ensure_ascii=False, allow_nan=True).encode() + b"\n"
+
+
 def read_events(path: Path, offset: int = 0) -> Iterator[Event]:
     """The journal's whole lines from a byte offset on."""
     for event, _ in read_with_offsets(path, offset):
@@ -155,7 +169,9 @@ def last_status(path: Path) -> Event | None:
     """The newest event that says in which state the run is."""
     found = None
     for line, _ in _read_lines(path):
-        if b'"kind": "status"' in line and (event := _parse(line)) is not None:  # most lines need not be understood
+        if b'"status"' not in line:  # most lines need not be understood
+            continue
+        if (event := _parse(line)) is not None and event["kind"] == "status":
             found = event
     return found
 

@@ -6,10 +6,12 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from flows.operations import database
 from flows.operations.database import NAME, make_database
 from shoes.settings import PROJECT_ROOT
 
@@ -23,6 +25,7 @@ def count(connection, cursor, statement, *_):
     if "alembic_version" in statement and sys.argv[2] in statement + str(_):
         os.kill(os.getpid(), signal.SIGKILL)
 
+from flows.operations import database
 from flows.operations.database import _migrate
 _migrate(pathlib.Path(sys.argv[1]))
 """
@@ -38,9 +41,21 @@ def version(file: Path) -> str:
         return base.execute("SELECT version_num FROM alembic_version").fetchone()[0]
 
 
+@pytest.fixture
+def no_blanks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation that has made no database yet; the folder of its blanks."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "python"))
+    return tmp_path / "python" / "share" / "shoes"
+
+
+def tables(file: Path) -> list[str]:
+    with closing(sqlite3.connect(file)) as base:
+        return sorted(base.iterdump())
+
+
 # a migration that commits in its middle: Prefect could not go on from there ("duplicate column name")
 @pytest.mark.parametrize("migration", ["22b7cb02e593"])
-def test_killed_while_it_is_made_it_is_made_by_the_next(tmp_path: Path, migration: str) -> None:
+def test_killed_while_it_is_made_it_is_made_by_the_next(tmp_path: Path, migration: str, no_blanks: Path) -> None:
     home = tmp_path / "prefect"
     home.mkdir()
     left = home / f".partial-{NAME}-1"
@@ -61,3 +76,25 @@ def test_what_is_there_and_what_a_person_chose_is_left_alone(tmp_path: Path, mon
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://somewhere/else")
     make_database(tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_the_second_folder_begins_with_a_copy_of_what_the_first_one_made(
+    tmp_path: Path, no_blanks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_database(tmp_path / "first")
+    (kept,) = no_blanks.iterdir()
+    assert f"prefect-{metadata.version('prefect')}-" in kept.name, "another Prefect makes its own"
+    monkeypatch.setattr(database, "_migrate_in_a_process", None)
+    make_database(tmp_path / "second")
+    assert [path.name for path in (tmp_path / "second").iterdir() if path.suffix != ".lock"] == [NAME]
+    assert tables(tmp_path / "second" / NAME) == tables(tmp_path / "first" / NAME)
+
+
+def test_where_no_blank_can_be_kept_each_folder_makes_its_own(
+    tmp_path: Path, no_blanks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_migrate_in_a_process", lambda partial, file: partial.write_bytes(b"tables"))
+    no_blanks.parent.mkdir(parents=True)
+    no_blanks.write_bytes(b"a file where the folder should be")
+    make_database(tmp_path / "home")
+    assert (tmp_path / "home" / NAME).read_bytes() == b"tables"

@@ -1,14 +1,17 @@
 """The journal keeps every event exactly once, whatever happens to its writer."""
 
 import errno
+import json
 import logging
+import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shoes.storage import is_disk_full
-from shoes.tracking.journal import Journal, read_events, read_with_offsets
+from shoes.tracking.journal import Journal, last_status, read_events, read_with_offsets
 from tests.limits import fill, on_small_disk, with_small_files
 
 LONG = "x" * 3000
@@ -167,7 +170,7 @@ def test_what_ended_the_run_counts_more_than_the_journals_end(
         lambda line: b"17\n",
         lambda line: line.replace(b'"id"', b'"ie"'),
         lambda line: line.replace(b'"values"', b'"walues"'),
-        lambda line: line.replace(b'"kind": "metrics"', b'"kind": ["metrics"]'),
+        lambda line: line.replace(b'"kind":"metrics"', b'"kind":["metrics"]'),
     ],
     ids=["zeros", "no text", "cut", "empty", "no object", "no id", "no values", "no kind"],
 )
@@ -190,3 +193,27 @@ def test_a_line_that_the_disk_spoilt_is_passed_over_and_said(
         f"line 2 of {file} can't be read and is passed over: the disk may be failing"
     ]
     assert ids(file) == ["train/1", "train/3", "train/2"]
+
+
+def test_what_is_no_number_is_read_as_it_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    values = {"loss": math.nan, "norm": math.inf, "lr": 1e-05, "step": 2**70, "of numpy": np.float64(0.1)}
+    with Journal(file) as journal:
+        journal.metrics("train/1", 1, values)
+        journal.write("said", "note", text="null", nothing=None)
+    metrics, note = [event for event, _ in read_with_offsets(file)]
+    assert math.isnan(metrics["values"].pop("loss"))
+    assert metrics["values"] == {name: value for name, value in values.items() if name != "loss"}
+    assert (note["text"], note["nothing"]) == ("null", None)
+
+
+def test_the_last_status_is_found_in_journals_of_both_writers(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    former = {"id": "status/0", "time": 1, "kind": "status", "status": "RUNNING", "step": 0}
+    file.write_text(json.dumps(former) + "\n")
+    assert last_status(file) == former
+    with Journal(file) as journal:
+        journal.tags("tags", {"status": "none"})
+        journal.status("status/1", "FINISHED", step=3)
+        journal.metrics("train/3", 3, {"loss": 0.5})
+    assert last_status(file)["status"] == "FINISHED"
