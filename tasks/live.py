@@ -81,7 +81,7 @@ def _one_try() -> Iterator[None]:
 def live(key: str, place: TrainingPlace | None = None) -> Iterator[Progress]:
     """A reporter whose newest state is shown as the progress artifact `key` of the current task run.
 
-    Reporting only leaves a note for a thread of its own, which is started by the first report.
+    Reporting only leaves a note for a thread of its own.
 
     Args:
         place: where the training can be watched: its pictures are shown too, and its run in MLflow is linked.
@@ -110,27 +110,26 @@ class Live:
         self._post, self._footer, self._then = post, footer, then
         self._state: tuple[int, int, str] | None = None
         self._start = (0, 0.0)
-        self._thread: threading.Thread | None = None
         self._has_news, self._is_over = threading.Event(), threading.Event()
         self._is_away = False
+        # Prefect knows the run, and the address of its API, by the context of the thread that asks
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._work,), name="live-progress", daemon=True)
+        self._thread.start()
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Leave the newest state for the thread; returns at once."""
-        self._state = (done, total, note)
-        if self._thread is None:
+        if self._state is None:
             self._start = (done, time.monotonic())
-            # Prefect knows the run, and the address of its API, by the context of the thread that asks
-            context = contextvars.copy_context()
-            self._thread = threading.Thread(target=context.run, args=(self._work,), name="live-progress", daemon=True)
-            self._thread.start()
-        self._has_news.set()
+        self._state = (done, total, note)
+        if not self._has_news.is_set():  # waking a thread takes longer than all the rest
+            self._has_news.set()
 
     def close(self) -> None:
         """Let the last state be posted, and end."""
         self._is_over.set()
         self._has_news.set()
-        if self._thread is not None:
-            self._thread.join(0 if self._is_away else SECONDS_TO_FINISH)
+        self._thread.join(0 if self._is_away else SECONDS_TO_FINISH)
 
     def _work(self) -> None:
         while not self._is_over.is_set():
@@ -141,7 +140,8 @@ class Live:
         self._show()
 
     def _show(self) -> None:
-        assert self._state is not None, "the thread is started by a report"
+        if self._state is None:  # the work has ended before its first report
+            return
         done, total, note = self._state
         try:
             text = "\n\n".join(part for part in (self._text(done, total, note), self._footer()) if part)

@@ -80,7 +80,7 @@ class Journal:
             self._cut()
         self._is_torn = True
         try:
-            rest = memoryview(line)
+            rest = line
             while rest:  # a disk that fills up takes a part first
                 rest = rest[self._file.write(rest) :]
         except BaseException:
@@ -152,10 +152,12 @@ def _line(event: Event) -> bytes:
 
     The faster writer takes a third of the time between two steps; what it has no word for it says is null, or refuses.
     """
-    with suppress(orjson.JSONEncodeError):
+    try:
         line = orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
-        if b"null" not in line:
-            return line
+    except orjson.JSONEncodeError:
+        line = b"null"
+    if b"null" not in line:
+        return line
     return json.dumps(event, ensure_ascii=False, allow_nan=True).encode() + b"\n"
 
 
