@@ -104,7 +104,7 @@ def no_forecast(*_: object) -> None:
 
 def sleepless(start: datetime, plan: Plan) -> None:
     """One night, in this process: the flow, with a clock that is wound."""
-    from flows.cli import prepare_prefect
+    from flows.operations.environment import prepare_prefect
     from shoes import clock, recipes, stages
 
     clock.now = WoundClock(start, plan.pace).now
