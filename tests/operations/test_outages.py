@@ -274,7 +274,7 @@ def test_prefect_is_away_for_good_at_the_end_and_the_next_start_ends_the_run(
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    from flows.operations import lost
+    from flows.operations import lost, runs
     from flows.overnight import train_lora
 
     port = free_port()
@@ -283,7 +283,7 @@ def test_prefect_is_away_for_good_at_the_end_and_the_next_start_ends_the_run(
         call_after_steps(monkeypatch, lambda step: os.killpg(first, signal.SIGKILL) if step == NUM_STEPS else None)
         with (
             temporary_settings({PREFECT_API_URL: api, PREFECT_CLIENT_MAX_RETRIES: 0}),
-            tags(lost.TAG),
+            tags(runs.TAG),
             pytest.raises(httpx_errors()),
         ):
             train_lora(micro(CHANGES))
