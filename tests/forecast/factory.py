@@ -1,14 +1,15 @@
-"""A measurement and a data set to calculate with."""
+"""A measurement, a job and a data set to calculate with."""
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from shoes import recipes
+from shoes import recipes, stages
 from shoes.forecast.plan import plan
 from shoes.forecast.prediction import predict
 from shoes.forecast.reports import Forecast, Measurement, MemoryPoint, Samples
 from shoes.reports import DataReport, SplitCount
+from shoes.spec import Recipe
 
 MEGABYTE = 1024**2
 NOW = datetime(2026, 3, 1, 22, 0, tzinfo=timezone(timedelta(hours=-3)))
@@ -70,3 +71,8 @@ def forecast(measured: Measurement | None = None, process: int = 0, free: int = 
     work = plan(recipe.train, recipe.eval, data_report(), start_step=0, is_cached=False)
     measured = measured or measurement()
     return predict(recipe, "abc", work, measured, now=NOW, process_bytes=process, free_disk_bytes=free)
+
+
+def job_of(recipe: Recipe):
+    models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
+    return stages._job(recipe, models, data), models, data

@@ -17,17 +17,12 @@ from shoes.spec import Recipe
 from shoes.tracking.journal import read_events
 from shoes.training import choice, tuning
 from shoes.training.run import plan_decisions
-from tests.forecast.factory import measurement
+from tests.forecast.factory import job_of, measurement
 
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "SECONDS_PER_MEASUREMENT", 0.2)
-
-
-def job_of(recipe: Recipe):
-    models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
-    return stages._job(recipe, models, data), models, data
 
 
 def test_a_run_is_compared_with_its_forecast(micro: Callable[..., Recipe]) -> None:
@@ -66,37 +61,6 @@ def test_a_night_that_does_not_fit_is_exit_code_1(with_small_data: object, micro
     assert result.exit_code == 1, result.stderr
     assert "To make it fit" in result.stdout
     assert "--train.max_train_steps" in result.stdout
-
-
-def test_the_choice_is_kept_and_used_by_the_run(with_small_data: object, micro: Callable[..., Recipe]) -> None:
-    recipe = micro({"train.gradient_checkpointing": "auto", "train.mixed_precision": "auto"})
-    _, models, data = job_of(recipe)
-    found, _ = stages.compare(recipe, models, data)
-    assert {(row.precision, row.checkpointing) for row in found.rows} >= {("no", "off"), ("no", "full")}
-    assert {row.micro_batch for row in found.rows} == {1, 2, 4}
-    chosen = found.rows[found.chosen]
-    assert chosen.seconds_per_step is not None
-    decisions = plan_decisions(job_of(recipe)[0])
-    assert (decisions.precision, decisions.micro_batch) == (chosen.precision, chosen.micro_batch)
-    assert decisions.checkpointing == chosen.checkpointing
-    assert "measured here" in decisions.reasons["micro_batch"]
-
-
-def test_another_micro_batch_trains_the_same_adapter(micro: Callable[..., Recipe]) -> None:
-    import numpy as np
-
-    from shoes.device import measure
-    from shoes.publishing.export import weights_of
-
-    adapters = []
-    for size in (2, 4):
-        recipe = micro({"train.logging_dir": f"runs-{size}"})
-        job, models, data = job_of(recipe)
-        kind = choice.KeptChoice(precision="no", micro_batch=size, checkpointing="off", reason="a test")
-        choice.keep(choice.place(job.cache, job.spec, job.model.fingerprint, measure()), kind)
-        adapters.append(weights_of(stages.train(recipe, models, data).adapter_dir))
-    for name, weight in adapters[0].items():
-        np.testing.assert_allclose(weight, adapters[1][name], rtol=1e-3, atol=1e-5)
 
 
 def test_a_measuring_process_that_dies_is_one_clear_error(
