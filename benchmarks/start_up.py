@@ -22,7 +22,9 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.faults.world import ROOT, free_port
+
 LIMIT_SECONDS = 20.0
 SECONDS_TO_STOP = 60.0
 
@@ -90,12 +92,6 @@ def show(figures: dict[str, Any]) -> None:
     for name, words in (("first", "on an empty data folder"), ("later", "on one that it knows")):
         part = figures[name]
         print(f"{words:28}{part['ready_seconds']:>6} s{part['stop_seconds']:>8} s   {part['left_behind']}")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def is_listened_on(port: int) -> bool:

@@ -13,8 +13,6 @@ from typing import Any
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterTags,
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
@@ -31,7 +29,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled
 from pydantic import ValidationError
 
-from flows.operations.runs import TAG
+from flows.operations import register
 from shoes import clock, nights, recipes
 from shoes.errors import ConfigurationError, Problem
 from shoes.forecast import window
@@ -69,7 +67,7 @@ def around_deploying(client: SyncPrefectClient, settings: Settings) -> Iterator[
 
     A deploy wakes paused deployments, and gives every schedule anew where one was added in the dashboard.
     """
-    before = _deployments(client)
+    before = register.deployments(client)
     resting = [d.id for d in before if d.paused]
     was_paused = any(not own.active for d in before if (own := _own(d)) is not None)
     try:
@@ -83,7 +81,7 @@ def around_deploying(client: SyncPrefectClient, settings: Settings) -> Iterator[
 
 
 def _pause_schedules(client: SyncPrefectClient) -> None:
-    for deployment in _deployments(client):
+    for deployment in register.deployments(client):
         if (own := _own(deployment)) is not None:
             client.update_deployment_schedule(deployment.id, own.id, active=False)
 
@@ -96,7 +94,7 @@ def apply(client: SyncPrefectClient, schedule: Schedule) -> bool:
     Raises:
         ConfigurationError: the deployment is not registered.
     """
-    found = {d.name: d for d in _deployments(client)}
+    found = {d.name: d for d in register.deployments(client)}
     if schedule.recipe not in found:
         fix = "start `shoes up`, or run `prefect deploy --all` in the project's folder"
         raise ConfigurationError([Problem("Prefect", f"has no deployment {FLOW}/{schedule.recipe}", fix)])
@@ -152,10 +150,6 @@ def _has_window(recipe: Mapping[str, Any]) -> bool:
     """The recipe ships with a window; one that does not ship has what stands in it."""
     name = recipe.get("name")
     return (recipes.load(name).window != WindowSpec()) if name in recipes.names() else bool(recipe.get("window"))
-
-
-def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
-    return client.read_deployments(deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG])))
 
 
 def _own(deployment: DeploymentResponse) -> DeploymentSchedule | None:
@@ -249,5 +243,5 @@ def last_night(client: SyncPrefectClient) -> LastNight | None:
 
 def is_active(client: SyncPrefectClient) -> bool | None:
     """Whether a night starts by itself, as Prefect has it; None where it has no schedule of the project."""
-    found = [own.active and not d.paused for d in _deployments(client) if (own := _own(d)) is not None]
+    found = [own.active and not d.paused for d in register.deployments(client) if (own := _own(d)) is not None]
     return any(found) if found else None

@@ -10,6 +10,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows.operations.runs import TAG
@@ -47,6 +48,11 @@ def make_pool(client: SyncPrefectClient) -> None:
         client.update_work_queue(queue.id, concurrency_limit=1)
 
 
+def deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """Those of the project, as the server has them."""
+    return client.read_deployments(deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG])))
+
+
 def project_version(root: Path) -> str:
     """Version of what deployments are made from: this project's, and a digest of its code, its place and Prefect."""
     sources = sorted(path for package in ("flows", "tasks", "shoes") for path in (root / package).rglob("*.py"))
@@ -62,9 +68,8 @@ def is_up_to_date(client: SyncPrefectClient, root: Path) -> bool:
     wanted = {
         entry["name"] for entry in yaml.safe_load((root / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     }
-    found = client.read_deployments(deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG])))
     now = project_version(root)
-    return wanted <= {deployment.name for deployment in found if deployment.version == now}
+    return wanted <= {deployment.name for deployment in deployments(client) if deployment.version == now}
 
 
 class Deploying:

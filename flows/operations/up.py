@@ -124,6 +124,7 @@ def _start(up: Up) -> None:
     require_free([found for found in (prefect, mlflow) if found])
     _require_team_servers(settings)
     close_orphans(settings)
+    log.info("starting %s", ", ".join([p.title for p in (prefect, mlflow) if p] + ["Worker"]))
     if prefect and is_missing(settings.prefect_home):
         up.deploying = _deploying(settings)
     with ThreadPoolExecutor(1) as beside:
@@ -179,6 +180,7 @@ def _deploy(up: Up, client: SyncPrefectClient) -> None:
     if register.is_up_to_date(client, settings.root):
         nights.apply_kept(client, settings)
         return
+    log.info("registering the deployments of prefect.yaml")
     with nights.around_deploying(client, settings):
         up.deploying = up.deploying or _deploying(settings)
         up.deploying.finish()

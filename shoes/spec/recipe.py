@@ -5,7 +5,7 @@ import re
 from typing import Annotated, Self
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from shoes.spec.base import Spec
 from shoes.spec.evaluation import EvalSpec, GateSpec, InferenceSpec
@@ -49,10 +49,6 @@ def _time_zone(name: str) -> str:
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
-def _empty_is_none(value: object) -> object:
-    return None if value == "" else value
-
-
 class WindowSpec(Spec, title="Window: the hours of a night"):
     """The hours that a night may take. The forecast says whether they are enough."""
 
@@ -60,7 +56,7 @@ class WindowSpec(Spec, title="Window: the hours of a night"):
     """Hour and minute of the start, such as 22:00; nothing means at once."""
     ends: ClockTime | None = None
     """Hour and minute at which the machine is needed again, such as 07:00; nothing means no end."""
-    timezone: Annotated[TimeZone | None, BeforeValidator(_empty_is_none)] = None
+    timezone: TimeZone | None = None
     """Time zone of both, such as America/Sao_Paulo; nothing means this machine's own."""
 
     @model_validator(mode="after")

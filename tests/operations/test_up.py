@@ -38,6 +38,12 @@ def test_all_is_there_when_it_says_ready(live: LiveUp) -> None:
     assert worker["status"] == "ONLINE"
 
 
+def test_a_person_who_waits_is_told_for_what(live: LiveUp) -> None:
+    said = live.log.read_text()
+    assert "starting Prefect, MLflow, Worker" in said
+    assert said.index("starting Prefect") < said.index("registering the deployments")
+
+
 def test_everything_listens_on_the_loopback_only(live: LiveUp) -> None:
     seats = [psutil.Process(seat["pid"]) for seat in live.ready["programs"].values()]
     everybody = [p for seat in seats for p in (seat, *seat.children(recursive=True))]

@@ -213,7 +213,7 @@ def test_the_last_status_is_found_in_journals_of_both_writers(tmp_path: Path) ->
     file.write_text(json.dumps(former) + "\n")
     assert last_status(file) == former
     with Journal(file) as journal:
-        journal.tags("tags", {"status": "none"})
         journal.status("status/1", "FINISHED", step=3)
+        journal.tags("tags", {"status": "none"})
         journal.metrics("train/3", 3, {"loss": 0.5})
-    assert last_status(file)["status"] == "FINISHED"
+    assert last_status(file)["id"] == "status/1"
