@@ -99,14 +99,15 @@ def apply(client: SyncPrefectClient, schedule: Schedule) -> bool:
         fix = "start `shoes up`, or run `prefect deploy --all` in the project's folder"
         raise ConfigurationError([Problem("Prefect", f"has no deployment {FLOW}/{schedule.recipe}", fix)])
     is_active = _is_active(found, schedule)
-    for deployment in found.values():
-        _set_window(client, deployment, schedule)
-        if deployment.name != schedule.recipe and (own := _own(deployment)) is not None:
-            client.delete_deployment_schedule(deployment.id, own.id)
     chosen = found[schedule.recipe]
     if schedule.is_resumed and chosen.paused:
         client.resume_deployment(chosen.id)
+    # times first: a run made in between for the former time has the former hours, by which `drop_stale` knows it
     _set_schedule(client, chosen, schedule, is_active=is_active)
+    for deployment in found.values():
+        if deployment is not chosen and (own := _own(deployment)) is not None:
+            client.delete_deployment_schedule(deployment.id, own.id)
+        _set_window(client, deployment, schedule)
     return is_active and (schedule.is_resumed or not chosen.paused)
 
 
@@ -157,6 +158,32 @@ def _own(deployment: DeploymentResponse) -> DeploymentSchedule | None:
     return next((found for found in deployment.schedules if found.slug == SLUG), None)
 
 
+def drop_stale(client: SyncPrefectClient, now: datetime) -> list[FlowRun]:
+    """Delete the runs to come that their schedule would not make as it is now; give them back.
+
+    A change makes Prefect delete the runs of before. But its scheduler puts in what it made of the schedule some time
+    after it read it, and may do so behind the change's back: a night at the former hour, or with the former end.
+    Prefect makes what is missing then by itself.
+    """
+    of_nights = {d.id: d for d in register.deployments(client)}
+    stale = [
+        run
+        for run in _scheduled(client, FlowRunFilterExpectedStartTime(after_=now.astimezone(UTC)))
+        if run.deployment_id in of_nights and _is_stale(run, of_nights[run.deployment_id])
+    ]
+    for run in stale:
+        client.delete_flow_run(run.id)
+    return stale
+
+
+def _is_stale(run: FlowRun, deployment: DeploymentResponse) -> bool:
+    maker = run.created_by.id if run.created_by else None
+    made_by = next((found for found in deployment.schedules if found.id == maker), None)
+    if made_by is None or not made_by.active or deployment.paused:
+        return True
+    return run.parameters != {**deployment.parameters, **made_by.parameters}
+
+
 def cancel_missed(client: SyncPrefectClient, now: datetime) -> list[FlowRun]:
     """Cancel the scheduled runs whose night is over; give them back.
 
@@ -179,9 +206,13 @@ def cancel_missed(client: SyncPrefectClient, now: datetime) -> list[FlowRun]:
 
 def _missed(client: SyncPrefectClient, now: datetime) -> list[FlowRun]:
     """Runs of schedules that should have started by now, and did not."""
+    return _scheduled(client, FlowRunFilterExpectedStartTime(before_=now.astimezone(UTC)))
+
+
+def _scheduled(client: SyncPrefectClient, starts: FlowRunFilterExpectedStartTime) -> list[FlowRun]:
+    """Runs that a schedule made and that never started."""
     wanted = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        expected_start_time=FlowRunFilterExpectedStartTime(before_=now.astimezone(UTC)),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])), expected_start_time=starts
     )
     found: list[FlowRun] = []
     while True:

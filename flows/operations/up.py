@@ -225,6 +225,7 @@ def _round(up: Up) -> None:
     """What is done now and then; a server that is away is asked again the next time."""
     try:
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
+            nights.drop_stale(client, clock.now())
             nights.cancel_missed(client, clock.now())
             alive.set_right(client)
             lost.resume(client, is_own_server=up.is_own_server)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from shoes.nights import Schedule
 from shoes.reports import NightReport
 from shoes.settings import load_settings
 from shoes.spec import Recipe
+from tests.conftest import Night
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
 
@@ -218,6 +220,40 @@ def test_runs_of_the_former_time_vanish_and_pausing_removes_them(client: Any) ->
     assert runs_of(client, "overnight") == []
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update flow_run set parameters = json_set(parameters, '$.recipe.window.ends', '09:00')",
+        "update flow_run set created_by = json_set(created_by, '$.id', deployment_id)",
+        "update deployment_schedule set active = 0",
+    ],
+    ids=["other hours", "a schedule that is gone", "a pause"],
+)
+def test_runs_that_were_made_behind_a_change_are_dropped(client: Any, change: str) -> None:
+    """Prefect's scheduler may put in what it made of a schedule before the schedule was changed."""
+    from flows.operations.nights import apply, drop_stale
+
+    now = datetime.now(UTC)
+    apply(client, KEPT)
+    made = plan_runs(client, "overnight", now, now + timedelta(days=3))
+    assert drop_stale(client, now) == []
+    behind_the_api(change)
+    by_hand = client.create_flow_run_from_deployment(found(client)["overnight"].id)
+    assert {run.id for run in drop_stale(client, now)} == {run.id for run in made}
+    assert [run.id for run in runs_of(client, "overnight")] == [by_hand.id]
+
+
+def behind_the_api(statement: str) -> None:
+    """Change the server's database itself."""
+    import sqlite3
+
+    from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
+
+    file = str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value()).removeprefix("sqlite+aiosqlite:///")
+    with closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as database:
+        assert database.execute(statement).rowcount
+
+
 def test_of_missed_nights_only_the_one_that_can_still_train_is_kept(client: Any) -> None:
     from prefect.states import Scheduled
 
@@ -282,9 +318,18 @@ def in_window(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"window": KEPT.window})
 
 
+@pytest.fixture
+def shared_night(in_night: Night) -> Iterator[Night]:
+    """The shared night, whose kept spec is put back: a night that goes on with it writes its own hours there."""
+    spec = in_night.training.run_dir / "spec.toml"
+    before = spec.read_bytes()
+    yield in_night
+    spec.write_bytes(before)
+
+
 @pytest.mark.parametrize("name", ["overnight", "train_lora"])
 def test_a_scheduled_run_that_comes_too_late_does_nothing_and_says_so(
-    client: Any, night, in_night, at, name: str
+    client: Any, shared_night: Night, at, name: str
 ) -> None:
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
@@ -294,7 +339,7 @@ def test_a_scheduled_run_that_comes_too_late_does_nothing_and_says_so(
     apply(client, KEPT)
     run = plan_runs(client, "overnight", EVENING - timedelta(hours=1), EVENING)[0]
     at(datetime(2026, 11, 25, 9, 12, tzinfo=SAO_PAULO))
-    ended = started(getattr(flows, name), run, in_window(night.recipe))
+    ended = started(getattr(flows, name), run, in_window(shared_night.recipe))
     assert (ended.state.type.value, ended.state.name) == ("COMPLETED", "Skipped")
     assert "22:30 to 06:00 is closed" in ended.state.message
     assert "Wednesday 25 November at 22:30" in ended.state.message
@@ -302,7 +347,7 @@ def test_a_scheduled_run_that_comes_too_late_does_nothing_and_says_so(
     assert tasks == [], "nothing was begun"
 
 
-def test_who_retries_it_by_hand_is_not_held_back(client: Any, night, in_night, at) -> None:
+def test_who_retries_it_by_hand_is_not_held_back(client: Any, shared_night: Night, at) -> None:
     from prefect.states import Scheduled
 
     from flows.operations.nights import apply
@@ -311,7 +356,7 @@ def test_who_retries_it_by_hand_is_not_held_back(client: Any, night, in_night, a
     apply(client, KEPT)
     run = plan_runs(client, "overnight", EVENING - timedelta(hours=1), EVENING)[0]
     at(datetime(2026, 11, 25, 9, 12, tzinfo=SAO_PAULO))
-    recipe = in_window(night.recipe)
+    recipe = in_window(shared_night.recipe)
     assert started(train_lora, client.read_flow_run(run.id), recipe).state.name == "Skipped"
     client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry"), force=True)
     assert started(train_lora, client.read_flow_run(run.id), recipe).state.name == "Completed"
@@ -323,7 +368,7 @@ def test_who_retries_it_by_hand_is_not_held_back(client: Any, night, in_night, a
 
 
 def test_the_night_has_one_end_however_long_its_first_stages_take(
-    client: Any, night, in_night, at, monkeypatch: pytest.MonkeyPatch
+    client: Any, shared_night: Night, at, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A download that takes until the window is closed must not make the training wait for the next night's end."""
     from flows.overnight import train_lora
@@ -339,12 +384,12 @@ def test_the_night_has_one_end_however_long_its_first_stages_take(
     monkeypatch.setattr("shoes.stages.fetch_model", slow_fetch)
     monkeypatch.setattr("shoes.stages.train", lambda *given: ends.append(given[5]) or real_train(*given))
     at(EVENING)
-    train_lora(in_window(night.recipe))
+    train_lora(in_window(shared_night.recipe))
     assert ends == [datetime(2026, 11, 25, 6, 0, tzinfo=SAO_PAULO)]
 
 
 def test_a_night_that_ends_late_is_done_and_says_how_late(
-    client: Any, night, in_night, at, monkeypatch: pytest.MonkeyPatch
+    client: Any, shared_night: Night, at, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows.operations.nights import last_night
     from flows.overnight import overnight
@@ -358,7 +403,7 @@ def test_a_night_that_ends_late_is_done_and_says_how_late(
 
     monkeypatch.setattr("shoes.stages.evaluate", long_evaluation)
     at(EVENING)
-    report = overnight(in_window(night.recipe))
+    report = overnight(in_window(shared_night.recipe))
     assert isinstance(report, NightReport)
     last = last_night(client)
     assert last is not None
@@ -367,7 +412,7 @@ def test_a_night_that_ends_late_is_done_and_says_how_late(
 
 
 def test_the_command_applies_it_at_once_where_a_server_runs(
-    client: Any, night, in_night, monkeypatch: pytest.MonkeyPatch, own_world: Path
+    client: Any, monkeypatch: pytest.MonkeyPatch, own_world: Path
 ) -> None:
     from click.testing import CliRunner
 
