@@ -120,7 +120,10 @@ def state(client: SyncPrefectClient, name: str) -> tuple[str, str, str | None] |
 
 def beats(client: SyncPrefectClient, name: str) -> int:
     """Signs of life that the server has of a run."""
-    of = {"resource": {"id": [f"prefect.flow-run.{run.id}" for run in runs(client, name)]}}
+    ids = [f"prefect.flow-run.{run.id}" for run in runs(client, name)]
+    if not ids:  # the server takes an empty list for no filter
+        return 0
+    of = {"resource": {"id": ids}}
     wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, **of, "occurred": {"since": "2020-01-01T00:00:00Z"}}
     return int(client.request("POST", "/events/filter", json={"filter": wanted}).json()["total"])
 
