@@ -1,0 +1,29 @@
+"""A real Prefect server for one file of tests, with the nightly deployments on it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.operations.nightly import deploy
+
+
+@pytest.fixture(scope="module")
+def harness() -> Iterator[None]:
+    """A Prefect server with a database of its own."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def client(harness: None) -> Iterator[Any]:
+    """A client of a server on which the nightly deployments stand as prefect.yaml registers them."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as found:
+        for deployment in found.read_deployments():
+            found.delete_deployment(deployment.id)
+        deploy(found)
+        yield found
