@@ -24,6 +24,7 @@ from shoes.reports import (
 from shoes.settings import Settings, load_settings
 from shoes.spec import Recipe
 from shoes.storage import pretty_json, write_text
+from shoes.tracking.pages import RunPages
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +49,16 @@ def report(  # noqa: PLR0913 - what all stages found
     """
     settings = load_settings()
     pages = stages.pages(recipe, models, data)
-    run_id = pages.run_id if pages else None
     told = _told_before(recipe, training, evaluation, promotion)
     times = told.stages if told else _times(environment, models, data, training, evaluation, promotion)
     forecast = outcome.outcome(outcome.kept(training.run_dir), training)
-    where = _where_to_look(recipe, settings, training, evaluation, promotion, run_id)
+    where = _where_to_look(settings, training, evaluation, promotion, pages)
     night = NightReport(
         recipe=recipe.name,
         verdict=verdict.sentence(evaluation, promotion),
         text=verdict.text(recipe, training, evaluation, promotion, times, where, forecast),
         promoted=promotion.promoted,
-        run_id=run_id,
+        run_id=pages.run_id if pages else None,
         experiment_id=pages.experiment_id if pages else None,
         tracking_uri=without_secrets(settings.tracking_uri),
         train=training,
@@ -128,12 +128,11 @@ def _by_the_stages(times: Sequence[StageTime]) -> tuple[StageRun, ...]:
 
 
 def _where_to_look(
-    recipe: Recipe,
     settings: Settings,
     training: TrainReport,
     evaluation: EvaluationReport,
     promotion: PromotionReport,
-    run_id: str | None,
+    pages: RunPages | None,
 ) -> list[str]:
     lines = [
         f"report    {training.run_dir / page.PAGE}",
@@ -142,13 +141,7 @@ def _where_to_look(
     ]
     if promotion.model_uri:
         lines.append(f"champion  {promotion.model_uri} (version {promotion.champion_version})")
-    if run_id is None:
-        lines.append("MLflow was not reached: the journal is kept and is sent at the next run")
-    elif settings.tracking_uri.startswith("sqlite:"):
-        lines.append(f"curves    run {run_id} of {recipe.publish.experiment}; to see it:")
-        lines.append(f"          mlflow server --port 5001 --workers 1 --backend-store-uri {settings.tracking_uri}")
-    else:
-        lines.append(
-            f"curves    run {run_id} of {recipe.publish.experiment} at {without_secrets(settings.tracking_uri)}"
-        )
-    return lines
+    if pages is None:
+        return [*lines, "MLflow was not reached: the journal is kept and is sent at the next run"]
+    served = settings.tracking_uri.startswith("http")
+    return [*lines, f"curves    {pages.run}", *([] if served else ["          while `shoes up` runs"])]

@@ -30,6 +30,9 @@ def test_the_page_is_written_once_and_kept_in_mlflow(in_night) -> None:
     assert again.page.read_bytes() == content
     assert [event["id"] for event in read_events(journal)] == known
     assert f"report    {first.page}" in first.text
+    curves, _, when = first.text[first.text.index("curves") :].partition("\n")
+    assert curves.startswith(f"curves    http://127.0.0.1:5001/#/experiments/{first.experiment_id}/runs/{first.run_id}?")
+    assert when.split("\n")[0].strip() == "while `shoes up` runs"
     assert [run.name for run in first.timeline][-4:] == ["train-lora", "choose-checkpoint", "evaluate", "promote"]
     client = connect(load_settings().tracking_uri)
     assert "report/index.html" in [file.path for file in client.list_artifacts(first.run_id, "report")]
@@ -56,3 +59,5 @@ def test_the_address_of_a_server_is_kept(in_night, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(stages, "record_page", lambda *given: None)
     told = tell(in_night)
     assert told.tracking_uri == "http://127.0.0.1:9"
+    assert "curves    http://127.0.0.1:9/#/runs/0123" in told.text
+    assert "shoes up" not in told.text
