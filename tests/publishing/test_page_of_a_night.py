@@ -31,7 +31,8 @@ def test_the_page_is_written_once_and_kept_in_mlflow(in_night) -> None:
     assert [event["id"] for event in read_events(journal)] == known
     assert f"report    {first.page}" in first.text
     curves, _, when = first.text[first.text.index("curves") :].partition("\n")
-    assert curves.startswith(f"curves    http://127.0.0.1:5001/#/experiments/{first.experiment_id}/runs/{first.run_id}?")
+    address = f"http://127.0.0.1:5001/#/experiments/{first.experiment_id}/runs/{first.run_id}"
+    assert curves.startswith(f"curves    {address}?")
     assert when.split("\n")[0].strip() == "while `shoes up` runs"
     assert [run.name for run in first.timeline][-4:] == ["train-lora", "choose-checkpoint", "evaluate", "promote"]
     client = connect(load_settings().tracking_uri)
