@@ -9,6 +9,7 @@ from shoes.errors import ConfigurationError, Problem
 from shoes.model.load import load_unet
 from shoes.spec import TrainSpec
 from shoes.training.attention import apply_checkpointing
+from shoes.training.fused_lora import fuse_adapter
 from shoes.training.randomness import derive_seed
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def load_with_adapter(
     unet = load_unet(path, device="cpu", dtype=torch_dtype(precision))
     unet.set_attn_processor(AttnProcessor2_0())  # the decision `sdpa`, whatever the library's default becomes
     add_adapter(unet, spec)
+    if not spec.lora_dropout:  # its masks come between the layer's input and the adapter
+        fuse_adapter(unet)
     unet.to(device)
     apply_checkpointing(unet, checkpointing)
     return unet
