@@ -50,6 +50,20 @@ class Counting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class Scores(TorchDispatchMode):
+    """Bytes of the attention scores that are computed over 256 tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes: list[int] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if "softmax" in func.__name__ and found.shape[-1] == 256:
+            self.bytes.append(found.nbytes)
+        return found
+
+
 def scores_kept(mode: str) -> set[int]:
     """Tokens of the attention scores that are kept for the backward pass, where they are materialised."""
     found: set[int] = set()
@@ -86,6 +100,25 @@ def test_what_is_computed_again_in_the_backward_pass(mode: str, again: int) -> N
         gradients(unet, output)
     assert first == 14
     assert counted.number - first == again
+
+
+@pytest.mark.parametrize("rows", [1, 5, 100, 256, 700, 10_000])
+def test_scores_are_computed_in_parts_of_the_size_that_is_given(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of 256 scores in fp32 for each of two images: single queries, parts of a head, heads, several heads, all."""
+    part = rows * 2 * 256 * 4
+    monkeypatch.setitem(attention.PART_BYTES, "cpu", part)
+    whole, parts = unet_in("off"), unet_in("attention")
+    with sdpa_kernel(SDPBackend.MATH):
+        wanted, sizes = forward(whole), Scores()
+        with sizes:
+            output = forward(parts)
+            found = gradients(parts, output)
+    torch.testing.assert_close(output, wanted, rtol=1e-4, atol=1e-5)
+    with sdpa_kernel(SDPBackend.MATH):
+        for name, gradient in gradients(whole, wanted).items():
+            assert (found[name] - gradient).norm() < 1e-4 * gradient.norm(), name
+    assert max(sizes.bytes) <= part
+    assert max(sizes.bytes) >= min(part, 2 * 8 * 256**2 * 4) / 2, "no smaller than need be"
 
 
 @pytest.mark.parametrize(("mode", "kept"), [("off", {256, 64, 16}), ("attention", {64, 16}), ("full", set())])
