@@ -15,7 +15,7 @@ OVERFIT = {
     "data.dataset_dir": "data/few",
     "train.train_batch_size": "8",
     "train.gradient_accumulation_steps": "1",
-    "train.learning_rate": "5e-3",
+    "train.learning_rate": "2e-3",
     "train.lr_scheduler": "constant_with_warmup",
     "train.rank": "32",
     "train.lora_alpha": "32",
