@@ -19,14 +19,18 @@ ACTIVATIONS: dict[Checkpointing, float] = {
 SCORES = 2.9 * GIGABYTE
 """Attention scores of one image of 512 px in fp32, of all layers: they grow with the square of the pixels."""
 LARGEST_SCORES = 0.92 * SCORES / 5
-"""Those of one of the five self-attentions at the highest resolution; one layer's are there twice more, as gradients,
-while its backward pass is computed."""
-KEPT_SCORES: dict[Checkpointing, float] = {
-    "off": SCORES,
-    "attention": 0.08 * SCORES + LARGEST_SCORES,
-    "full": LARGEST_SCORES,
+"""Those of one of the five self-attentions at the highest resolution."""
+SCORES_AT_ONCE: dict[Checkpointing, float] = {
+    "off": SCORES + 2 * LARGEST_SCORES,
+    "attention": 0.08 * SCORES + 2 * LARGEST_SCORES / 16,
+    "full": 3 * LARGEST_SCORES,
 }
-"""Scores that are there at the same time, by what is checkpointed; one layer's at least, when it is computed again."""
+"""Scores that are there at the same time, by what is checkpointed, in proportion to the images: those that are kept, or
+one layer's when it is computed again, and two layers' worth of gradients. With `attention` the largest are there in
+parts, and the largest gradients are those of the next resolution, a sixteenth."""
+PARTS = 3 * 0.25 * GIGABYTE
+"""A part of the largest scores and its gradients with `attention` on a GPU (`training.attention`), for any number of
+images."""
 OTHER = 1.5 * GIGABYTE
 """The libraries, the optimizer, and the VAE and text encoder while samples are drawn."""
 MARGIN = 1.15
@@ -44,6 +48,8 @@ def training_bytes(spec: TrainSpec, device: str, precision: str, *, checkpointin
     area = (spec.resolution / 512) ** 2
     activations = ACTIVATIONS[checkpointing] * area
     if keeps_scores(device):
-        activations += (KEPT_SCORES[checkpointing] + 2 * LARGEST_SCORES) * area**2
+        activations += SCORES_AT_ONCE[checkpointing] * area**2
     images = spec.train_batch_size * activations * bytes_per_value / 4
-    return int(NUM_UNET_PARAMETERS * bytes_per_value + MARGIN * images + OTHER)
+    largest = spec.train_batch_size * LARGEST_SCORES * area**2 * bytes_per_value / 4
+    parts = min(PARTS, 3 * largest) if keeps_scores(device) and checkpointing == "attention" else 0
+    return int(NUM_UNET_PARAMETERS * bytes_per_value + MARGIN * images + parts + OTHER)
