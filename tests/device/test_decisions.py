@@ -4,6 +4,7 @@ import pytest
 
 from shoes.device import DeviceFacts, choose_device, choose_precision, decide, problems
 from shoes.device.decisions import safer_precisions
+from shoes.device.estimate import PARTS, training_bytes
 from shoes.device.facts import GIGABYTE, recommended_working_set
 from shoes.errors import ConfigurationError
 from shoes.spec import TrainSpec
@@ -174,6 +175,20 @@ def test_all_contradictions_are_told_at_once() -> None:
 )
 def test_checkpointing_is_the_cheapest_that_fits(found: DeviceFacts, changes, checkpointing: str) -> None:
     assert values(TrainSpec(**changes), found)["checkpointing"] == checkpointing
+
+
+def test_parts_of_the_largest_scores_take_the_same_for_any_number_of_images() -> None:
+    def at_no_image(device: str, resolution: int) -> int:
+        few, more = (
+            training_bytes(
+                TrainSpec(train_batch_size=size, resolution=resolution), device, "no", checkpointing="attention"
+            )
+            for size in (4, 8)
+        )
+        return 2 * few - more
+
+    assert at_no_image("mps", 512) - at_no_image("cpu", 512) == pytest.approx(PARTS, abs=4)
+    assert at_no_image("mps", 64) == pytest.approx(at_no_image("cpu", 64), abs=4), "all of them are smaller than a part"
 
 
 @pytest.mark.parametrize("memory", [8, 16, 24, 32, 36, 64, 128])
