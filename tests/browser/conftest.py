@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 ASSISTANT = "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1"
 """Whether MLflow's pane for a language model, which opens by itself on somebody's first visit, has done so."""
+NOTICES_STAY = """
+const soon = window.setTimeout
+window.setTimeout = (action, delay, ...given) => soon(action, delay === 4000 ? 120000 : delay, ...given)
+"""
+"""Prefect's notices go after four seconds, in which a busy machine may not come to look at them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +37,7 @@ def desk(browser: "Browser") -> "BrowserContext":
     context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
     context.route(lambda address: urlsplit(address).hostname != "127.0.0.1", refuse)
     context.add_init_script(f"if (window === top) localStorage.setItem('{ASSISTANT}', 'true')")
+    context.add_init_script(NOTICES_STAY)
     context.set_default_timeout(60_000)
     return context
 

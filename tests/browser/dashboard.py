@@ -52,20 +52,28 @@ class Dashboard:
         self.page.get_by_role("button", name="Submit").click()
 
     def submit(self) -> None:
-        """Have the server answer: it says 503 where its database is busy, and a busy page passes over a click."""
+        """Have the server answer: it says 5xx where its database is busy, and a busy page passes over a click."""
         from playwright.sync_api import TimeoutError as NoAnswer
 
         for _ in range(5):
             with suppress(NoAnswer):
                 with self.page.expect_response("**/create_flow_run", timeout=30_000) as answer:
                     self.press_submit()
-                if answer.value.status != 503:
+                if answer.value.status < 500:
                     return
         raise AssertionError("nothing was submitted")
 
     def notice(self, text: str) -> "Locator":
-        """What pops up in the corner."""
-        return self.page.locator("[data-sonner-toast]").filter(has_text=text)
+        """What pops up in the corner, once it has; where it does not, what did instead is in the error."""
+        from playwright.sync_api import TimeoutError as NotShown
+
+        shown = self.page.locator("[data-sonner-toast]")
+        found = shown.filter(has_text=text).first
+        try:
+            found.wait_for()
+        except NotShown as error:
+            raise AssertionError(f"no notice says {text!r}; shown are {shown.all_inner_texts()}") from error
+        return found
 
     def run(self, run_id: str, tab: str = "Logs") -> None:
         self.page.goto(f"{self.address}/v2/runs/flow-run/{run_id}")

@@ -110,7 +110,7 @@ def test_a_field_that_is_not_known_is_refused(up: LiveUp, dashboard: Dashboard, 
     recipe = dashboard.as_json()
     recipe.fill('{"name": "demo", "train": {"learn_rate": 0.1}}')
     dashboard.submit()
-    dashboard.notice("Additional properties are not allowed ('learn_rate' was unexpected)").wait_for()
+    dashboard.notice("Additional properties are not allowed ('learn_rate' was unexpected)")
     picture(dashboard.page, "refused-by-the-server")
     assert flow_runs(up) == []
 
@@ -120,7 +120,7 @@ def test_a_bad_combination_is_refused_before_any_task(up: LiveUp, dashboard: Das
     dashboard.form("report")
     dashboard.fill({"data.val_fraction": "0.5", "data.test_fraction": "0.5"})
     dashboard.submit()
-    dashboard.notice("scheduled to start now").wait_for()
+    dashboard.notice("scheduled to start now")
     (run,) = up.until(lambda: [run for run in flow_runs(up) if run["state_type"] == "FAILED"], 300)
     assert tasks(up, run["id"]) == []
     dashboard.run(run["id"], "Details")
@@ -145,7 +145,7 @@ def test_a_failed_stage_is_retried_and_only_it(up: LiveUp, dashboard: Dashboard,
     dashboard.choose("Retry")
     picture(dashboard.page, "retry")
     dashboard.confirm("Retry")
-    dashboard.notice("scheduled for retry").wait_for()
+    dashboard.notice("scheduled for retry")
     wait_for(up, run_id, "COMPLETED")
     dashboard.is_in("Completed").wait_for()
     dashboard.run(run_id, "Task Runs")
