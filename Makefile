@@ -19,8 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/shoes run --recipe demo
 
-# Tests of one file share what they set up, so a file goes to one worker; each computes with one thread.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+# Tests of one file share what they set up, so a file goes to one worker, in the order of tests/conftest.py; each computes
+# with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: check
 	$(PYTEST) -m "not slow"

@@ -31,6 +31,14 @@ MICRO = {
 """The demo, small enough for a test."""
 
 
+LONG = ("browser", "training", "operations", "forecast")
+"""Folders whose files take minutes: they come first, so that no worker is alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(folder) if (folder := item.path.parent.name) in LONG else len(LONG))
+
+
 @pytest.fixture(autouse=True)
 def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working folder and data folder, and no settings of the person who runs the tests."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 STEPS = ["--train.max_train_steps", "10", "--train.checkpointing_steps", "3", "--train.save_steps", "5"]
+STEPS += ["--train.validation_steps", "5"]
 
 
 def start(data_dir: Path, micro_flags: list[str]) -> "subprocess.Popen[str]":
