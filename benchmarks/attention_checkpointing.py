@@ -68,8 +68,8 @@ def peak_bytes(options: argparse.Namespace) -> int:
     from shoes.training.attention import apply_checkpointing
 
     unet, work = prepared(options)
-    apply_checkpointing(unet, options.memory)
     with sdpa_kernel(SDPBackend.MATH):
+        apply_checkpointing(unet, options.memory)
         one_pass(unet, 1, 8, options.precision)()  # what the libraries take once is no part of it
         release("cpu")
         with watch_memory("cpu") as watch:

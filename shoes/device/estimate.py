@@ -23,13 +23,13 @@ LARGEST_SCORES = 0.92 * SCORES / 5
 SCORES_AT_ONCE: dict[Checkpointing, float] = {
     "off": SCORES + 2 * LARGEST_SCORES,
     "attention": 0.08 * SCORES + 2 * LARGEST_SCORES / 16,
-    "full": 3 * LARGEST_SCORES,
+    "full": 3 * LARGEST_SCORES / 16,
 }
 """Scores that are there at the same time, by what is checkpointed, in proportion to the images: those that are kept, or
-one layer's when it is computed again, and two layers' worth of gradients. With `attention` the largest are there in
-parts, and the largest gradients are those of the next resolution, a sixteenth."""
+one layer's when it is computed again, and two layers' worth of gradients. With checkpointing the largest are there in
+parts, and the largest besides are those of the next resolution, a sixteenth."""
 PARTS = 3 * 0.25 * GIGABYTE
-"""A part of the largest scores and its gradients with `attention` on a GPU (`training.attention`), for any number of
+"""A part of the largest scores and its gradients with checkpointing on a GPU (`training.attention`), for any number of
 images."""
 OTHER = 1.5 * GIGABYTE
 """The libraries, the optimizer, and the VAE and text encoder while samples are drawn."""
@@ -51,5 +51,5 @@ def training_bytes(spec: TrainSpec, device: str, precision: str, *, checkpointin
         activations += SCORES_AT_ONCE[checkpointing] * area**2
     images = spec.train_batch_size * activations * bytes_per_value / 4
     largest = spec.train_batch_size * LARGEST_SCORES * area**2 * bytes_per_value / 4
-    parts = min(PARTS, 3 * largest) if keeps_scores(device) and checkpointing == "attention" else 0
+    parts = min(PARTS, 3 * largest) if keeps_scores(device) and checkpointing != "off" else 0
     return int(NUM_UNET_PARAMETERS * bytes_per_value + MARGIN * images + parts + OTHER)

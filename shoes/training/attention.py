@@ -4,13 +4,15 @@
 and computes softmax(QKᵀ/√d)V again. Where scores are materialised they are half of what a step keeps, and those of the
 highest resolution are nearly all of them: in Stable Diffusion 1.5 at 512 px 2.68 GB of 5.42 in fp32, for 3 % more
 operations (QKᵀ; PyTorch stops recomputing at the last tensor that is needed). It works in parts, so that the scores of
-one part alone are there at a time, and their memory is used again instead of asked for anew.
+one part alone are there at a time, and their memory is used again instead of asked for anew. There `full` does the same
+within the blocks that it computes again: the scores of a whole layer would be more than all else that it keeps.
 """
 
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, get_args
 
+from shoes.device.estimate import keeps_scores
 from shoes.spec import Checkpointing
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ PART_BYTES_OF_A_GPU = 256 * 1024**2
 def apply_checkpointing(unet: "UNet2DConditionModel", mode: str) -> None:
     """Switch a UNet to `off`, `attention` or `full`.
 
-    Outputs and gradients are the same in all of them; to rounding in `attention`, where scores take more than
-    PART_BYTES.
+    Outputs and gradients are the same in all of them; to rounding where scores of more than PART_BYTES are computed
+    in parts.
     """
     from diffusers.models.attention_processor import AttnProcessor2_0
 
@@ -36,7 +38,8 @@ def apply_checkpointing(unet: "UNet2DConditionModel", mode: str) -> None:
     unet.disable_gradient_checkpointing()
     if mode == "full":
         unet.enable_gradient_checkpointing(_recomputed)
-    processor = _recomputing_processor()() if mode == "attention" else AttnProcessor2_0()
+    in_parts = mode == "attention" or (mode == "full" and _materialises_scores(unet.device.type))
+    processor = _recomputing_processor()() if in_parts else AttnProcessor2_0()
     for name in large_self_attentions(unet):
         unet.get_submodule(name).set_processor(processor)
 
@@ -63,6 +66,13 @@ def _level(name: str, num_levels: int) -> int:
     if block == "down_blocks":
         return int(number)
     return num_levels - 1 - int(number) if block == "up_blocks" else num_levels - 1
+
+
+def _materialises_scores(device: str) -> bool:
+    """Whether softmax(QKᵀ/√d) is computed as a tensor: on MPS, and where PyTorch may use no kernel that does without."""
+    from torch.backends.cuda import flash_sdp_enabled, mem_efficient_sdp_enabled  # the CPU's kernel heeds them too
+
+    return keeps_scores(device) or not (flash_sdp_enabled() or mem_efficient_sdp_enabled())
 
 
 def _recomputed(function: Any, *args: Any, **kwargs: Any) -> Any:

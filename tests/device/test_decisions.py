@@ -7,7 +7,7 @@ from shoes.device.decisions import safer_precisions
 from shoes.device.estimate import PARTS, training_bytes
 from shoes.device.facts import GIGABYTE, recommended_working_set
 from shoes.errors import ConfigurationError
-from shoes.spec import TrainSpec
+from shoes.spec import Checkpointing, TrainSpec
 
 
 def mac(chip: str = "M2 Max", memory: int = 32, macos: str = "14.5", torch: str = "2.13.0") -> DeviceFacts:
@@ -177,12 +177,21 @@ def test_checkpointing_is_the_cheapest_that_fits(found: DeviceFacts, changes, ch
     assert values(TrainSpec(**changes), found)["checkpointing"] == checkpointing
 
 
-def test_parts_of_the_largest_scores_take_the_same_for_any_number_of_images() -> None:
+@pytest.mark.parametrize(("memory", "images", "fits"), [(16, 2, True), (16, 4, False), (24, 4, True), (8, 1, False)])
+def test_what_full_checkpointing_makes_room_for(memory: int, images: int, fits: bool) -> None:
+    (decision,) = (
+        d for d in decide(TrainSpec(train_batch_size=images), mac(memory=memory)) if d.name == "checkpointing"
+    )
+    assert decision.value == "full"
+    assert ("it costs half more time" in decision.reason) is fits
+    assert ("a smaller train_batch_size needs less" in decision.reason) is not fits
+
+
+@pytest.mark.parametrize("mode", ["attention", "full"])
+def test_parts_of_the_largest_scores_take_the_same_for_any_number_of_images(mode: Checkpointing) -> None:
     def at_no_image(device: str, resolution: int) -> int:
         few, more = (
-            training_bytes(
-                TrainSpec(train_batch_size=size, resolution=resolution), device, "no", checkpointing="attention"
-            )
+            training_bytes(TrainSpec(train_batch_size=size, resolution=resolution), device, "no", checkpointing=mode)
             for size in (4, 8)
         )
         return 2 * few - more

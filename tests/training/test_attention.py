@@ -73,9 +73,10 @@ def scores_kept(mode: str) -> set[int]:
             found.add(tensor.shape[-1])
         return tensor
 
-    unet = unet_in(mode)
-    with sdpa_kernel(SDPBackend.MATH), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        forward(unet)
+    with sdpa_kernel(SDPBackend.MATH):
+        unet = unet_in(mode)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            forward(unet)
     return found
 
 
@@ -103,12 +104,15 @@ def test_what_is_computed_again_in_the_backward_pass(mode: str, again: int) -> N
 
 
 @pytest.mark.parametrize("rows", [1, 5, 100, 256, 700, 10_000])
-def test_scores_are_computed_in_parts_of_the_size_that_is_given(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["attention", "full"])
+def test_scores_are_computed_in_parts_of_the_size_that_is_given(
+    mode: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows of 256 scores in fp32 for each of two images: single queries, parts of a head, heads, several heads, all."""
     part = rows * 2 * 256 * 4
     monkeypatch.setitem(attention.PART_BYTES, "cpu", part)
-    whole, parts = unet_in("off"), unet_in("attention")
     with sdpa_kernel(SDPBackend.MATH):
+        whole, parts = unet_in("off"), unet_in(mode)
         wanted, sizes = forward(whole), Scores()
         with sizes:
             output = forward(parts)
@@ -124,6 +128,26 @@ def test_scores_are_computed_in_parts_of_the_size_that_is_given(rows: int, monke
 @pytest.mark.parametrize(("mode", "kept"), [("off", {256, 64, 16}), ("attention", {64, 16}), ("full", set())])
 def test_the_largest_scores_are_not_kept(mode: str, kept: set[int]) -> None:
     assert scores_kept(mode) == kept
+
+
+@pytest.mark.parametrize(("mode", "times"), [("off", 1), ("attention", 2), ("full", 3)])
+def test_how_often_the_largest_scores_are_computed(mode: str, times: int) -> None:
+    """With `full` once more than their block, which keeps none of them while it is computed again. Their gradients are
+    of the same size, and computed once."""
+    with sdpa_kernel(SDPBackend.MATH):
+        unet = unet_in(mode)
+        with Scores() as computed:
+            gradients(unet, forward(unet))
+    assert len(computed.bytes) == (times + 1) * len(large_self_attentions(unet))
+
+
+@pytest.mark.parametrize(("device", "materialised"), [("mps", True), ("cuda", False), ("cpu", False)])
+def test_where_scores_are_materialised(device: str, materialised: bool) -> None:
+    assert attention._materialises_scores(device) is materialised
+    with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
+        assert attention._materialises_scores(device) is materialised
+    with sdpa_kernel(SDPBackend.MATH):
+        assert attention._materialises_scores(device)
 
 
 def test_the_five_large_layers_of_stable_diffusion() -> None:
