@@ -69,7 +69,7 @@ def _level(name: str, num_levels: int) -> int:
 
 
 def _materialises_scores(device: str) -> bool:
-    """Whether softmax(QKᵀ/√d) is computed as a tensor: on MPS, and where PyTorch may use no kernel that does without."""
+    """Whether softmax(QKᵀ/√d) is computed as a tensor: on MPS, and where PyTorch may take no kernel without it."""
     from torch.backends.cuda import flash_sdp_enabled, mem_efficient_sdp_enabled  # the CPU's kernel heeds them too
 
     return keeps_scores(device) or not (flash_sdp_enabled() or mem_efficient_sdp_enabled())
