@@ -8,6 +8,7 @@ from shoes.cli.command import JSON, Outcome, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from prefect.client.orchestration import SyncPrefectClient
 
@@ -148,6 +149,8 @@ def _told(kept: "Schedule", found: dict[str, Any], notes: list[str]) -> Outcome:
     now = clock.now(kept.timezone)
     coming = kept.nights(now)
     is_resting = kept.is_paused or found.get("is_active") is False
+    if not is_resting:
+        notes = [*notes, *_sleep(coming[0][0])]
     lines = [
         f"Nights from {kept.starts} to {kept.ends}, {kept.timezone}; each one runs the recipe {kept.recipe}.",
         *(f"  {note}" for note in [*notes, *_state(kept, found)]),
@@ -167,6 +170,18 @@ def _told(kept: "Schedule", found: dict[str, Any], notes: list[str]) -> Outcome:
         "notes": notes,
     }
     return Outcome("\n".join(lines), data)
+
+
+def _sleep(starts: "datetime") -> list[str]:
+    """What a Mac that sleeps by itself needs for a night to begin; nothing where its settings can't be read."""
+    from subprocess import SubprocessError
+
+    from shoes.environment.power import read_power, waking
+
+    try:
+        return waking(read_power(), starts)
+    except (OSError, SubprocessError):
+        return []
 
 
 def _state(kept: "Schedule", found: dict[str, Any]) -> list[str]:

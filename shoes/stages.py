@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from shoes import clock, dataset, environment, judging
+from shoes.device import kept_awake
 from shoes.device.claim import claimed, lock_names
 from shoes.errors import Busy, TrainingError
 from shoes.forecast import outcome, window
@@ -275,12 +276,14 @@ def record_page(recipe: Recipe, models: ModelsReport, data: DataReport, page: Pa
         recording.page(journal, page)
 
 
+@contextmanager
 def computing(
     recipe: Recipe, doing: str, device: str, *, processes: int = 1, until: datetime | None = None
-) -> AbstractContextManager[None]:
-    """Hold a device of this machine for a stage of a recipe; wait for it first (`device.claim.claimed`)."""
+) -> Iterator[None]:
+    """Hold a device of this machine for a stage of a recipe, awake; wait for it first (`device.claim.claimed`)."""
     names = lock_names(device, processes)
-    return claimed(names, f"{recipe.title}, {doing}", load_settings().locks, until=until)
+    with claimed(names, f"{recipe.title}, {doing}", load_settings().locks, until=until), kept_awake():
+        yield
 
 
 def _device_of(job: Job, recipe: Recipe, doing: str, *, until: datetime | None = None) -> AbstractContextManager[None]:

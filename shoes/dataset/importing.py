@@ -9,12 +9,14 @@ from shoes.dataset.catalogue import read_catalogue
 from shoes.dataset.layouts import Catalogue, recognise
 from shoes.dataset.products import Holdings
 from shoes.dataset.writer import target_problems, write_data_set
+from shoes.device import kept_awake
 from shoes.errors import DataError, Problem
 from shoes.reports import DataReport
 from shoes.settings import load_settings
 from shoes.spec import DataSpec
 
 
+@kept_awake()
 def import_data_set(
     source: str | Path,
     target: Path,

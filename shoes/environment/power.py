@@ -1,11 +1,18 @@
 """Power and sleep settings of macOS, as `pmset` prints them."""
 
+import platform
 import re
+import subprocess
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from shoes.environment.check import Finding
 from shoes.language import gettext as _
 from shoes.language import ngettext
+
+PMSET = "/usr/bin/pmset"
+TO_WAKE_UP = timedelta(minutes=2)
+"""So long before a night begins its Mac wakes up."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,22 @@ class Power:
     is_low_power: bool
     """Low power mode slows the GPU down."""
     on_battery: bool
+
+
+def read_power() -> Power | None:
+    """This machine's settings; None where it is no Mac.
+
+    Raises:
+        OSError, subprocess.SubprocessError: `pmset` does not say.
+    """
+    if platform.system() != "Darwin":
+        return None
+    settings, source = (_pmset("-g", *words) for words in ((), ("batt",)))
+    return parse_pmset(settings, source)
+
+
+def _pmset(*words: str) -> str:
+    return subprocess.run([PMSET, *words], capture_output=True, text=True, check=True, timeout=10).stdout
 
 
 def parse_pmset(settings: str, source: str) -> Power:
@@ -50,7 +73,7 @@ def power_finding(power: Power) -> Finding:
         fixes.append(_("turn it off: sudo pmset -a lowpowermode 0"))
     if power.sleep_minutes and not power.kept_awake_by:
         faults.append(_sleeps(power.sleep_minutes))
-        fixes.append(_("start the night with `caffeinate -is shoes run`"))
+        fixes.append(_("let it not sleep by itself: sudo pmset -c sleep 0; or wake up, as `shoes schedule show` says"))
     if faults:
         return Finding("WARN", "; ".join(faults), "; ".join(fixes))
     if power.kept_awake_by:
@@ -62,4 +85,21 @@ def _sleeps(minutes: int) -> str:
     text = ngettext(
         "the system sleeps after {minutes} idle minute", "the system sleeps after {minutes} idle minutes", minutes
     )
-    return text.format(minutes=minutes)
+    consequence = _("a night that runs keeps it awake, a scheduled one does not begin in its sleep")
+    return f"{text.format(minutes=minutes)}: {consequence}"
+
+
+def waking(power: Power | None, starts: datetime) -> list[str]:
+    """How a Mac that sleeps is awake when a scheduled night begins, line by line; none where that is no question.
+
+    Args:
+        starts: of a night, aware; `pmset` goes by the machine's own time zone.
+    """
+    if power is None or not power.sleep_minutes:
+        return []
+    fault, at = _sleeps(power.sleep_minutes), starts.astimezone() - TO_WAKE_UP
+    return [
+        f"{fault[0].upper()}{fault[1:]}.",
+        "  to let it not sleep by itself: sudo pmset -c sleep 0",
+        f"  or to wake it up:              sudo pmset repeat wakeorpoweron MTWRFSU {at:%H:%M:%S}",
+    ]

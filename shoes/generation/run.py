@@ -3,13 +3,14 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shoes import device, sampling
 from shoes.batches import batched
+from shoes.device import kept_awake
 from shoes.device.claim import claimed, lock_names
 from shoes.errors import ModelError, Problem, ShoesError
 from shoes.evaluation.gates import judge
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Pictures = dict[int, DrawnPicture]
 """By their numbers in the plan."""
+A_FEW = 20
+"""Pictures that are there before a machine thinks of sleeping."""
 
 
 class GenerationReport(Report):
@@ -89,11 +92,17 @@ def generate(recipe: Recipe, request: Request) -> GenerationReport:
         raise ShoesError(f"The disk of {folder} is full. Make room; the same command then goes on.") from error
 
 
-def _device_for(plan: Plan, folder: Path, lock_dir: Path) -> AbstractContextManager[None]:
-    """The device for as long as pictures are missing; when all are there, none is needed."""
-    if all(good_picture(folder, plan, number) is not None for number in range(len(plan.pictures))):
-        return nullcontext()
-    return claimed(lock_names(plan.device), f"{plan.recipe}, drawing {len(plan.pictures)} pictures", lock_dir)
+@contextmanager
+def _device_for(plan: Plan, folder: Path, lock_dir: Path) -> Iterator[None]:
+    """The device as long as pictures are missing, and the machine awake for many; when all are there, neither."""
+    num_missing = sum(good_picture(folder, plan, number) is None for number in range(len(plan.pictures)))
+    if num_missing == 0:
+        yield
+        return
+    what = f"{plan.recipe}, drawing {len(plan.pictures)} pictures"
+    awake = kept_awake() if num_missing > A_FEW else nullcontext()
+    with claimed(lock_names(plan.device), what, lock_dir), awake:
+        yield
 
 
 def draw_plan(plan: Plan, folder: Path, on_progress: Progress) -> GenerationReport:

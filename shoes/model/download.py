@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from shoes.device import kept_awake
 from shoes.errors import ModelError, NotReady, Problem
 from shoes.model.hub import Announcement, Patience, RemoteFile, Trouble, patiently
 from shoes.progress import progress
@@ -42,7 +43,7 @@ def download(announced: Announcement, paths: Sequence[str], folder: Path) -> Non
     arrived = {file.path: 0 for file in files}
     size = f"{whole / 1024**2:.1f} MB" if whole >= _WORTH_A_BAR else f"{whole / 1024:.0f} kB"
     log.info("downloading %d files of %s, %s, to %s", len(files), announced.name, size, folder)
-    with progress(f"downloading {announced.name}", "MB") as report:
+    with kept_awake(), progress(f"downloading {announced.name}", "MB") as report:
         for file in files:
 
             def on_bytes(size: int, path: str = file.path) -> None:

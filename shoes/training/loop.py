@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from shoes.device import Watch, kept_awake, watch_memory
+from shoes.device import Watch, watch_memory
 from shoes.device.parity import in_words
 from shoes.device.pressure import Pressure
 from shoes.errors import TrainingError
@@ -53,7 +53,7 @@ def train(
     snapshot = checkpoint.latest(job.checkpoints)
     journal.status(f"session/{num_tries(journal)}", "RUNNING", step=snapshot.step if snapshot else 0)
     decisions = pin_decisions(job)
-    with _clear_about_disk(job), kept_awake(), _watched(decisions, journal) as watch, gathered(decisions) as team:
+    with _clear_about_disk(job), _watched(decisions, journal) as watch, gathered(decisions) as team:
         session = open_together(job, decisions, snapshot, team)
         guard = DiskGuard(job)
         if reason := guard.short(False, session.losses):

@@ -1,4 +1,4 @@
-"""The machine is kept awake as long as the training's process lives, and no longer."""
+"""The machine is kept awake while it works and a while longer, and never longer than the process lives."""
 
 import logging
 import os
@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from shoes.device import kept_awake
-from shoes.device.awake import Inhibitor, choose_inhibitor
+from shoes.device import awake, kept_awake
+from shoes.device.awake import Inhibitor, Keeper, choose_inhibitor
 from shoes.settings import PROJECT_ROOT
 
 SYSTEMD_INHIBIT = """#!/bin/sh
@@ -43,9 +44,19 @@ with kept_awake():
     print(os.getpid(), flush=True)
     time.sleep(60)
 """
-LINUX = ("systemd-inhibit", "--what=idle:sleep", "--who=shoes", "--why=training", "--mode=block", "cat")
+LINUX = ("systemd-inhibit", "--what=idle:sleep", "--who=shoes", "--why=computing", "--mode=block", "cat")
 TOOLS = {"Linux": ("systemd-inhibit", SYSTEMD_INHIBIT), "Darwin": ("caffeinate", CAFFEINATE)}
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the tools are shell scripts here")
+
+
+@pytest.fixture(autouse=True)
+def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+    """One of this test's own, that ends its tool with the last block."""
+    keeper = Keeper()
+    monkeypatch.setattr(awake, "_KEEPER", keeper)
+    monkeypatch.setattr(awake, "SECONDS_AFTERWARDS", 0)
+    yield keeper
+    keeper.end_unless_needed()
 
 
 @pytest.mark.parametrize(
@@ -85,6 +96,12 @@ def started(folder: Path) -> tuple[psutil.Process, list[str]]:
     return psutil.Process(int(pid)), words
 
 
+def ends(tool: psutil.Process) -> None:
+    """Soon, and is cleared away."""
+    while psutil.pid_exists(tool.pid):
+        time.sleep(0.01)
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("system", TOOLS)
 def test_the_tool_runs_while_the_block_does(
@@ -99,10 +116,61 @@ def test_the_tool_runs_while_the_block_does(
         assert os.getpgid(tool.pid) != os.getpgid(0), "Ctrl-C in the terminal must not reach it"
         family = [tool, *tool.children(recursive=True)]
         assert not (tmp_path / "ended").exists()
-    assert not psutil.pid_exists(tool.pid), "a zombie is left"
+    ends(tool)
     psutil.wait_procs(family, timeout=30)
     assert not any(process.is_running() for process in family)
     assert not caplog.records
+
+
+@pytest.mark.timeout(60)
+def test_one_tool_serves_all_blocks_and_some_time_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeper: Keeper
+) -> None:
+    """Between two stages of a night, or two tries of one, the system might fall asleep at once."""
+    install(tmp_path, monkeypatch, "Linux", SYSTEMD_INHIBIT)
+    monkeypatch.setattr(awake, "SECONDS_AFTERWARDS", 0.2)
+    with kept_awake(), kept_awake():
+        tool, _ = started(tmp_path)
+    monkeypatch.setattr(awake, "SECONDS_AFTERWARDS", 600)
+    with kept_awake():
+        time.sleep(0.5)
+        assert tool.is_running(), "what was to end it was called off"
+    keeper.end_unless_needed()
+    ends(tool)
+    monkeypatch.setattr(awake, "SECONDS_AFTERWARDS", 0)
+    (tmp_path / "started").unlink()
+    with kept_awake():
+        assert started(tmp_path)[0] != tool
+
+
+@pytest.mark.timeout(60)
+def test_it_is_not_ended_while_another_block_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeper: Keeper
+) -> None:
+    install(tmp_path, monkeypatch, "Linux", SYSTEMD_INHIBIT)
+    with kept_awake():
+        tool, _ = started(tmp_path)
+        with kept_awake():
+            pass
+        keeper.end_unless_needed()
+        time.sleep(0.3)
+        assert tool.is_running()
+    ends(tool)
+
+
+@pytest.mark.timeout(60)
+def test_a_tool_that_died_is_started_again_by_the_next_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "Linux", SYSTEMD_INHIBIT)
+    with kept_awake():
+        tool, _ = started(tmp_path)
+        (command,) = tool.children()
+        tool.kill()
+        while tool.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        (tmp_path / "started").unlink()
+        with kept_awake():
+            assert started(tmp_path)[0] != tool
+        ends(command)
 
 
 @pytest.mark.timeout(60)
@@ -129,14 +197,12 @@ def test_the_tool_ends_when_the_training_is_killed(
 
 @pytest.mark.timeout(60)
 def test_a_tool_that_does_not_want_to_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shoes.device import awake
-
     monkeypatch.setattr(awake, "SECONDS_TO_END", 0.2)
     stubborn = "#!/bin/sh\ntrap '' TERM\necho \"$$ $*\" > {folder}/started\nwhile kill -0 $PPID; do sleep 0.05; done\n"
     install(tmp_path, monkeypatch, "Linux", stubborn)
     with kept_awake():
         tool, _ = started(tmp_path)
-    assert not psutil.pid_exists(tool.pid)
+    ends(tool)
 
 
 @pytest.mark.timeout(60)
@@ -164,6 +230,8 @@ def test_where_it_can_not_be_done_one_line_says_why(
         while not caplog.records:
             time.sleep(0.01)
         assert not psutil.Process().children(), "what ended is cleared away at once"
+    with kept_awake():
+        time.sleep(0.2)  # said once, though it is tried again
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("INFO", f"the machine is not kept awake: {reason}. Switch its sleep off for the night.")
     ]
@@ -173,4 +241,5 @@ def test_an_error_in_the_block_is_not_swallowed(tmp_path: Path, monkeypatch: pyt
     install(tmp_path, monkeypatch, "Linux", SYSTEMD_INHIBIT)
     with pytest.raises(ValueError, match="mine"), kept_awake():
         raise ValueError("mine")
-    assert not psutil.Process().children()
+    while psutil.Process().children():
+        time.sleep(0.01)

@@ -1,10 +1,15 @@
 """What is decided from numbers and texts: memory, disk, power, versions, addresses. Nothing here is measured."""
 
 import http.server
+import os
+import platform
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -25,7 +30,7 @@ from shoes.environment.disk_need import (
     sd15_geometry,
 )
 from shoes.environment.packages import install_command
-from shoes.environment.power import Power, parse_pmset, power_finding
+from shoes.environment.power import Power, parse_pmset, power_finding, read_power, waking
 from shoes.environment.recommendation import memory_finding, recommend
 from shoes.settings import PROJECT_ROOT
 from shoes.spec import TrainSpec
@@ -165,8 +170,47 @@ def test_pmset_is_understood(sleep: str, low: int, disabled: int, source: str, e
     assert parse_pmset(PMSET.format(sleep=sleep, low=low, disabled=disabled), source) == expected
 
 
-def test_a_mac_that_sleeps_is_told_of_caffeinate() -> None:
-    assert "caffeinate -is" in power_finding(Power(1, "", False, False)).fix
+@pytest.mark.skipif(os.name != "posix", reason="the tool is a shell script here")
+def test_a_mac_is_asked_by_its_own_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "pmset"
+    settings = PMSET.format(sleep="10", low=0, disabled=0)
+    tool.write_text(f"#!/bin/sh\n[ \"$*\" = '-g batt' ] && echo \"{BATTERY}\" && exit\ncat <<'END'\n{settings}END\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr("shoes.environment.power.PMSET", str(tool))
+    assert read_power() is None, "this is no Mac"
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    assert read_power() == Power(10, "", False, True)
+
+
+@pytest.mark.parametrize(
+    ("power", "zone", "said"),
+    [
+        (None, "UTC", ""),
+        (Power(0, "", False, False), "UTC", ""),
+        (Power(1, "", False, False), "UTC", "after 1 idle minute: a night that runs keeps it awake"),
+        (Power(10, "", False, False), "UTC", "sudo pmset repeat wakeorpoweron MTWRFSU 21:58:00"),
+        (Power(10, "caffeinate", False, False), "Asia/Kolkata", "sudo pmset repeat wakeorpoweron MTWRFSU 03:28:00"),
+    ],
+)
+def test_a_mac_that_sleeps_wakes_up_before_its_night(
+    power: Power | None, zone: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own time zone, whatever the schedule's is."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        found = waking(power, datetime(2026, 11, 26, 19, 0, tzinfo=ZoneInfo("America/Sao_Paulo")))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert said in "\n".join(found)
+    assert bool(found) is bool(said)
+
+
+def test_a_mac_that_sleeps_is_told_what_that_means() -> None:
+    found = power_finding(Power(1, "", False, False))
+    assert "a scheduled one does not begin in its sleep" in found.detail
+    assert "sudo pmset -c sleep 0" in found.fix
     assert power_finding(Power(0, "", False, False)).status == "OK"
     assert power_finding(Power(5, "caffeinate", False, False)).status == "OK"
     everything = power_finding(Power(5, "", True, True))

@@ -10,7 +10,9 @@ from shoes import recipes
 from shoes.settings import PROJECT_ROOT
 
 GUIDE = (PROJECT_ROOT / "docs/setup-mac.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"\bshoes ((?:data|model) \w+|check|forecast|run)((?: --[a-z]+)*)", GUIDE)))
+COMMANDS = sorted(
+    set(re.findall(r"\bshoes ((?:data|model|schedule|service) \w+|check|forecast|run|up)((?: --[a-z]+)*)", GUIDE))
+)
 
 
 @pytest.mark.parametrize(("command", "options"), COMMANDS)

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from flows.cli import main
 from shoes import clock, nights
+from shoes.environment.power import Power
 from shoes.errors import ConfigurationError
 from shoes.nights import Schedule, in_words, overrun, parse_window, too_late
 from shoes.spec import WindowSpec
@@ -162,6 +163,21 @@ def test_a_paused_schedule_has_no_next_nights_until_it_is_resumed(own_world: Pat
     assert (kept.is_paused, kept.is_resumed) == (False, True), "the next `shoes up` wakes what is paused in Prefect"
     schedule("pause")
     assert nights.load(own_world / "data").is_resumed is False
+
+
+def test_on_a_mac_that_sleeps_it_is_said_how_it_wakes_up(own_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoes.environment.power.read_power", lambda: Power(10, "", False, False))
+    said = schedule("set", "23:30-06:15").output
+    assert "The system sleeps after 10 idle minutes" in said
+    assert "sudo pmset repeat wakeorpoweron MTWRFSU 23:28:00" in said
+    assert any("pmset" in note for note in asked("show")["notes"])
+    assert "pmset" not in schedule("pause").output, "there is nothing to wake up for"
+    monkeypatch.setattr("shoes.environment.power.read_power", broken)
+    assert schedule("resume").exit_code == 0
+
+
+def broken() -> Power:
+    raise OSError("no such tool")
 
 
 def test_all_that_is_wrong_is_said_at_once_and_nothing_is_kept(own_world: Path) -> None:

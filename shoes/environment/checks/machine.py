@@ -1,16 +1,13 @@
 """The machine: Python and platform, memory, power and sleep."""
 
 import platform
-import subprocess
 import sys
 
 from shoes.environment.check import Finding, Situation
 from shoes.environment.packages import is_installed
-from shoes.environment.power import parse_pmset, power_finding
+from shoes.environment.power import power_finding, read_power
 from shoes.environment.recommendation import memory_finding
 from shoes.language import gettext as _
-
-PMSET = "/usr/bin/pmset"
 
 
 def python(situation: Situation) -> Finding:
@@ -52,11 +49,7 @@ def _free_graphics_memory() -> int | None:
 def power(situation: Situation) -> Finding:
     """Will the machine stay awake for a night?"""
     del situation
-    if platform.system() != "Darwin":
+    found = read_power()
+    if found is None:
         return Finding("INFO", _("not macOS: see to it yourself that the machine does not sleep during the night"))
-    settings, source = (_pmset("-g", *words) for words in ((), ("batt",)))
-    return power_finding(parse_pmset(settings, source))
-
-
-def _pmset(*words: str) -> str:
-    return subprocess.run([PMSET, *words], capture_output=True, text=True, check=True, timeout=10).stdout
+    return power_finding(found)
