@@ -42,11 +42,19 @@ class Dashboard:
         for name, value in values.items():
             self.field(name).fill(value)
 
-    def as_json(self) -> "Locator":
-        """The recipe as text instead of fields; the editor."""
+    def give_json(self, text: str) -> None:
+        """The recipe as text instead of fields. An editor that has just come may put it before what was there."""
         self.page.get_by_role("button", name="Open menu").first.click()
         self.page.get_by_role("menuitem", name="Use JSON Input").click()
-        return self.page.locator(".cm-content")
+        editor = self.page.locator(".cm-content")
+        for _ in range(20):
+            editor.click()
+            self.page.keyboard.press("ControlOrMeta+A")
+            self.page.keyboard.insert_text(text)
+            self.page.wait_for_timeout(300)
+            if editor.inner_text().strip() == text:
+                return
+        raise AssertionError(f"the editor holds {editor.inner_text()!r}")
 
     def press_submit(self) -> None:
         self.page.get_by_role("button", name="Submit").click()

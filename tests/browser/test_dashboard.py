@@ -107,8 +107,7 @@ def test_the_form_refuses_a_bad_value(up: LiveUp, dashboard: Dashboard, picture:
 
 def test_a_field_that_is_not_known_is_refused(up: LiveUp, dashboard: Dashboard, picture: Picture) -> None:
     dashboard.form("demo")
-    recipe = dashboard.as_json()
-    recipe.fill('{"name": "demo", "train": {"learn_rate": 0.1}}')
+    dashboard.give_json('{"name": "demo", "train": {"learn_rate": 0.1}}')
     dashboard.submit()
     dashboard.notice("Additional properties are not allowed ('learn_rate' was unexpected)")
     picture(dashboard.page, "refused-by-the-server")
