@@ -9,12 +9,14 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
 
 from shoes.errors import ModelError, Problem
-from shoes.model import architecture
+from shoes.model import architecture, contents
+from shoes.model.contents import PARTS, Contents, Unreadable
 from shoes.model.download import download, require_space
 from shoes.model.hub import Announcement, announce
 from shoes.model.known import KNOWN_HASHES
@@ -24,7 +26,7 @@ from shoes.reports import FileCheck, ModelCheck, ModelReport
 from shoes.settings import Settings
 from shoes.storage import sha256
 
-__all__ = ["Wanted", "check", "clip_files", "diffusion_files", "fetch", "is_local", "repair"]
+__all__ = ["Wanted", "check", "clip_files", "diffusion_files", "fetch", "inspect", "is_local", "repair"]
 
 log = logging.getLogger(__name__)
 _FIRST_USE = "recorded now, at the first use"
@@ -43,6 +45,9 @@ def fetch(wanted: Wanted, settings: Settings) -> ModelReport:
     folder, record, is_new = find(wanted, settings)
     files = [check_file(record, folder, path) for path in record.files]
     _require(_damage(wanted, folder, files, settings) or _unusable(wanted, folder, list(record.files)))
+    _require(_defects(wanted, folder, _look_inside(wanted, folder, record, settings), settings))
+    if is_new and record.commit is None:
+        _keep_first_use(wanted, folder, record, settings)
     return _report(wanted, folder, record, is_new=is_new, seconds=time.monotonic() - started)
 
 
@@ -61,19 +66,44 @@ def check(wanted: Wanted, settings: Settings) -> ModelCheck:
     """Every file of a model as it is now, without asking the Hub.
 
     Raises:
-        ModelError: a manifest or record can't be read, or there is no such folder.
+        ModelError: a manifest or record can't be read, there is no such folder, or it is no model.
     """
-    if is_local(wanted, settings):
-        folder, record, _ = _local_record(wanted, settings)
-    else:
-        kept = read_record(record_file(wanted, settings))
-        if kept is None:
-            text = f"{wanted.name} is not here yet: `shoes model fetch` downloads it"
-            return ModelCheck(name=wanted.name, path=None, files=(), problems=(text,))
-        record, folder = kept, _downloaded_to(wanted, str(kept.commit), settings)
+    found = _kept_record(wanted, settings)
+    if found is None:
+        text = f"{wanted.name} is not here yet: `shoes model fetch` downloads it"
+        return ModelCheck(name=wanted.name, path=None, files=(), problems=(text,))
+    folder, record, _ = found
     files = tuple(check_file(record, folder, path) for path in sorted(record.files))
     problems = _damage(wanted, folder, files, settings) or _unusable(wanted, folder, list(record.files))
     return ModelCheck(name=wanted.name, path=folder, files=files, problems=tuple(map(str, problems)))
+
+
+def inspect(
+    checked: ModelCheck, wanted: Wanted, settings: Settings, *, most_bytes: float = float("inf")
+) -> ModelCheck:
+    """What `check` found, and what is wrong with the content of files that are whole: looked for once, then remembered.
+
+    Args:
+        most_bytes: the values in larger files are not read.
+    """
+    found = None if checked.problems else _kept_record(wanted, settings)
+    if found is None:
+        return checked
+    folder, record, is_new = found
+    inside = _look_inside(wanted, folder, record, settings, most_bytes=most_bytes)
+    if is_new and inside.values_read and not inside.defects:
+        _keep_first_use(wanted, folder, record, settings)
+    problems = tuple(map(str, _defects(wanted, folder, inside, settings)))
+    update = {"problems": problems, "defects": inside.defects, "values_read": inside.values_read}
+    return checked.model_copy(update=update)
+
+
+def _kept_record(wanted: Wanted, settings: Settings) -> tuple[Path, Record, bool] | None:
+    """A model that is here, its record, and whether that was made just now; nothing for one that is on the Hub only."""
+    if is_local(wanted, settings):
+        return _local_record(wanted, settings)
+    kept = read_record(record_file(wanted, settings))
+    return None if kept is None else (_downloaded_to(wanted, str(kept.commit), settings), kept, False)
 
 
 def _local_folder(wanted: Wanted, settings: Settings) -> Path:
@@ -85,19 +115,23 @@ def _local_folder(wanted: Wanted, settings: Settings) -> Path:
 
 
 def _local_record(wanted: Wanted, settings: Settings) -> tuple[Path, Record, bool]:
-    """A model's folder, its record, and whether that was made just now."""
+    """A model's folder, its record, and whether that was made just now and is still to be kept."""
     folder = _local_folder(wanted, settings)
-    place = record_file(wanted, settings, folder)
-    kept = shipped_record(wanted, folder) or read_record(place)
+    kept = shipped_record(wanted, folder) or read_record(record_file(wanted, settings, folder))
     if kept is not None:
         return folder, kept, False
-    _require(_unusable(wanted, folder, files_in(folder)))
-    hashes = {path: sha256(folder / path) for path in wanted.select(files_in(folder))}
+    available = files_in(folder)
+    _require(_unusable(wanted, folder, available))
+    hashes = {path: sha256(folder / path) for path in wanted.among(available).select(available)}
     sizes = {path: (folder / path).stat().st_size for path in hashes}
-    record = Record(model=wanted.name, files=hashes, num_bytes=sizes)
+    return folder, Record(model=wanted.name, files=hashes, num_bytes=sizes), True
+
+
+def _keep_first_use(wanted: Wanted, folder: Path, record: Record, settings: Settings) -> None:
+    """Hold a folder to the files that it has: only when they are good, or what mends them would count as damage."""
+    place = record_file(wanted, settings, folder)
     keep_record(place, record)
     log.info("%s came without a manifest: its hashes are recorded in %s", folder, place)
-    return folder, record, True
 
 
 def _hub_record(wanted: Wanted, settings: Settings) -> tuple[Path, Record, bool]:
@@ -123,10 +157,10 @@ def _hub_record(wanted: Wanted, settings: Settings) -> tuple[Path, Record, bool]
 def _first_download(wanted: Wanted, settings: Settings) -> Record:
     announced = _known_first(announce(wanted.name, wanted.revision))
     folder = _downloaded_to(wanted, announced.commit, settings)
-    paths = wanted.select(announced.files)
+    paths = wanted.among(announced.files).select(announced.files)
     require_space(announced, paths, folder)
     # the configs tell another architecture, before gigabytes of weights are on their way
-    configs = [path for path in paths if path not in wanted.weights or path.endswith(".json")]
+    configs = [path for path in paths if not path.endswith(".safetensors")]
     download(announced, configs, folder)
     _require(_unusable(wanted, folder, list(announced.files)))
     download(announced, paths, folder)
@@ -196,18 +230,25 @@ def _unusable(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Pr
             return problems
     else:
         problems = []
-    return problems + _missing(wanted, available) + _ambiguous(wanted, folder)
+    return problems + _missing(wanted, folder, available) + _ambiguous(wanted, folder, available)
 
 
-def _ambiguous(wanted: Wanted, folder: Path) -> list[Problem]:
-    """Weights that would be loaded in place of those that were verified: fp16 goes first where it is there."""
-    if wanted.kind != "diffusion" or wanted.variant is not None:
+def _ambiguous(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Problem]:
+    """Weights that would be loaded in place of those that are verified: fp16 and shards can go first."""
+    if not folder.is_dir():
         return []
-    weights = [name for name in wanted.weights if name.endswith(".safetensors")]
-    others = [name.replace(".safetensors", ".fp16.safetensors") for name in weights]
-    fix = "use --model.variant fp16, or remove the fp16 files"
-    text = "lies beside the weights in full precision, and would be loaded in their place"
-    return [Problem(str(folder / name), text, fix) for name in others if (folder / name).is_file()]
+    there, problems = files_in(folder), []
+    chosen = contents.offered(wanted.kind, available, wanted.variant)
+    for part in PARTS[wanted.kind]:
+        loaded = part.loaded(there)
+        if part in chosen and loaded not in (None, chosen[part]):
+            fix = "use --model.variant fp16, or remove the fp16 files" if ".fp16." in loaded else "remove one of them"
+            text = f"lies beside the weights that are asked for, {Path(chosen[part]).name}, and would be loaded in their place"
+            problems.append(Problem(str(folder / loaded), text, fix))
+        if (folder / part.name / "adapter_config.json").is_file():
+            text = "would have the weights of another model loaded in place of those beside it"
+            problems.append(Problem(str(folder / part.name / "adapter_config.json"), text, "remove it"))
+    return problems
 
 
 def _is_another_class(folder: Path) -> bool:
@@ -218,12 +259,31 @@ def _is_another_class(folder: Path) -> bool:
     return not isinstance(index, dict) or index.get("_class_name") != "StableDiffusionPipeline"
 
 
-def _missing(wanted: Wanted, available: Sequence[str]) -> list[Problem]:
-    missing = [name for name in wanted.weights if name not in available]
+def _missing(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Problem]:
+    shards = _missing_shards(wanted, folder, available)
+    missing = [name for name in wanted.among(available).weights if name not in available]
     if not missing:
-        return []
-    problems = [Problem(f"{wanted.name}/{name}", "is missing", _fix_missing(name, available)) for name in missing]
-    return problems + _pickles(wanted, available)
+        return shards
+    fix = partial(_fix_missing, wanted, available=available)
+    problems = [Problem(f"{wanted.name}/{name}", "is missing", fix(name)) for name in missing]
+    return problems + shards + _pickles(wanted, available)
+
+
+def _missing_shards(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Problem]:
+    """Shards that an index in the folder lists, and that are not there; an index that can't be read."""
+    problems = []
+    for part, name in contents.offered(wanted.kind, available, wanted.variant).items():
+        if not (name.endswith(".json") and (folder / name).is_file()):
+            continue
+        try:
+            lacking = contents.lacking_shards(folder / name, available, part.name)
+        except Unreadable as error:
+            problems.append(Problem(str(folder / name), str(error), "restore it from where the model came from"))
+        else:
+            fix = "restore all the shards of the model, or give one with its weights in one file"
+            where = f"{wanted.name}/{part.name}".rstrip("/")
+            problems += [Problem(f"{where}/{shard}", f"is missing; {name} lists it", fix) for shard in lacking]
+    return problems
 
 
 def _pickles(wanted: Wanted, available: Sequence[str]) -> list[Problem]:
@@ -237,13 +297,18 @@ def _pickles(wanted: Wanted, available: Sequence[str]) -> list[Problem]:
     return [Problem(f"{wanted.name}/{path}", text, fix) for path in available if path.endswith(PICKLES)]
 
 
-def _fix_missing(name: str, available: Sequence[str]) -> str:
-    plain = name.replace(".fp16.", ".")
-    other = name.replace(".safetensors", ".fp16.safetensors")
-    if plain != name and plain in available:
+def _fix_missing(wanted: Wanted, name: str, available: Sequence[str]) -> str:
+    part = next((part for part in PARTS[wanted.kind] if part.usual(wanted.variant) == name), None)
+    if part is not None and wanted.variant and part.weights(available, None) is not None:
         return "the model has no fp16 weights: use --model.variant none"
-    if other in available:
+    others = part.variants(available) if part is not None else []
+    if "fp16" in others and wanted.kind == "diffusion":
         return "the model has these weights in fp16: use --model.variant fp16"
+    if others:
+        return (
+            f"the model has these weights only as {', '.join(others)}: give another model, or, where that is what you "
+            f"want, a folder in which they have the usual name, {Path(name).name}"
+        )
     return f"give a model in diffusers' format with {name}"
 
 
@@ -253,8 +318,20 @@ def _damage(wanted: Wanted, folder: Path, files: Sequence[FileCheck], settings: 
         fix = "`shoes model fetch` downloads what is damaged again, and nothing else"
     texts = {"missing": "is missing", "damaged": "has other bytes than it should have"}
     problems = [Problem(str(folder / file.path), texts[file.status], fix) for file in files if file.status != "OK"]
-    is_weight_missing = any(file.status == "missing" and file.path in wanted.weights for file in files)
+    is_weight_missing = any(file.status == "missing" and file.path.endswith(".safetensors") for file in files)
     return problems + (_pickles(wanted, files_in(folder)) if is_weight_missing else [])
+
+
+def _look_inside(
+    wanted: Wanted, folder: Path, record: Record, settings: Settings, *, most_bytes: float = float("inf")
+) -> Contents:
+    files = contents.Files(wanted.kind, folder, record.files)
+    memory = record_file(wanted, settings, folder).parent
+    return contents.Inspection(files, memory, most_bytes).run()
+
+
+def _defects(wanted: Wanted, folder: Path, inside: Contents, settings: Settings) -> list[Problem]:
+    return contents.problems(folder, inside.defects, is_local=is_local(wanted, settings))
 
 
 def _report(wanted: Wanted, folder: Path, record: Record, *, is_new: bool, seconds: float) -> ModelReport:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from shoes.errors import ModelError, TransientError
-from shoes.model.files import check, fetch, repair
+from shoes.model.files import check, fetch, inspect, repair
 from shoes.model.record import read_record, record_file
 from shoes.model.wanted import Wanted, all_models, clip_files, further_judges, is_local, wanted_models
 from shoes.reports import ModelCheck, ModelReport, ModelsReport
@@ -55,9 +55,10 @@ def repair_models(recipe: Recipe, settings: Settings) -> ModelsReport:
 
 
 def check_models(recipe: Recipe, settings: Settings) -> dict[str, ModelCheck]:
-    """Every file of every model as it is now, by its name in `ModelsReport`; nothing is downloaded."""
+    """Every file of every model as it is now, and its content, by its name in `ModelsReport`; nothing is downloaded."""
     roles = ("base", "clip", *further_judges(recipe))
-    return {role: check(wanted, settings) for role, wanted in zip(roles, all_models(recipe), strict=True)}
+    wanted = dict(zip(roles, all_models(recipe), strict=True))
+    return {role: inspect(check(model, settings), model, settings) for role, model in wanted.items()}
 
 
 class _Away(Exception):  # noqa: N818

@@ -20,6 +20,7 @@ from shoes.reports.evaluation import (
 from shoes.reports.inputs import (
     CheckResult,
     DataReport,
+    Defect,
     EnvironmentReport,
     FileCheck,
     ModelCheck,
@@ -53,6 +54,7 @@ __all__ = [
     "ClosePair",
     "Comparison",
     "DataReport",
+    "Defect",
     "Distance",
     "EnvironmentReport",
     "EvaluationReport",

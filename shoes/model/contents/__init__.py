@@ -1,0 +1,11 @@
+"""Is what would be loaded what is in a model's files?
+
+Told from the headers of its weights, the classes that its configs name, and, once for files of one hash, every value.
+"""
+
+from shoes.model.contents.findings import Contents, Files, Inspection
+from shoes.model.contents.header import Unreadable, lacking_shards
+from shoes.model.contents.parts import PARTS, Kind, Part, offered
+from shoes.model.contents.words import problems
+
+__all__ = ["PARTS", "Contents", "Files", "Inspection", "Kind", "Part", "Unreadable", "lacking_shards", "offered", "problems"]
