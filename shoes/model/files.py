@@ -78,9 +78,7 @@ def check(wanted: Wanted, settings: Settings) -> ModelCheck:
     return ModelCheck(name=wanted.name, path=folder, files=files, problems=tuple(map(str, problems)))
 
 
-def inspect(
-    checked: ModelCheck, wanted: Wanted, settings: Settings, *, most_bytes: float = float("inf")
-) -> ModelCheck:
+def inspect(checked: ModelCheck, wanted: Wanted, settings: Settings, *, most_bytes: float = float("inf")) -> ModelCheck:
     """What `check` found, and what is wrong with the content of files that are whole: looked for once, then remembered.
 
     Args:
@@ -162,7 +160,8 @@ def _first_download(wanted: Wanted, settings: Settings) -> Record:
     # the configs tell another architecture, before gigabytes of weights are on their way
     configs = [path for path in paths if not path.endswith(".safetensors")]
     download(announced, configs, folder)
-    _require(_unusable(wanted, folder, list(announced.files)))
+    available = list(announced.files)
+    _require(_unusable(wanted, folder, available) + _missing_shards(wanted, folder, available))
     download(announced, paths, folder)
     sources = {path: _source(announced, path) for path in paths}
     return Record(
@@ -230,7 +229,7 @@ def _unusable(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Pr
             return problems
     else:
         problems = []
-    return problems + _missing(wanted, folder, available) + _ambiguous(wanted, folder, available)
+    return problems + _missing(wanted, available) + _ambiguous(wanted, folder, available)
 
 
 def _ambiguous(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Problem]:
@@ -243,7 +242,8 @@ def _ambiguous(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[P
         loaded = part.loaded(there)
         if part in chosen and loaded not in (None, chosen[part]):
             fix = "use --model.variant fp16, or remove the fp16 files" if ".fp16." in loaded else "remove one of them"
-            text = f"lies beside the weights that are asked for, {Path(chosen[part]).name}, and would be loaded in their place"
+            usual = Path(chosen[part]).name
+            text = f"lies beside the weights that are asked for, {usual}, and would be loaded in their place"
             problems.append(Problem(str(folder / loaded), text, fix))
         if (folder / part.name / "adapter_config.json").is_file():
             text = "would have the weights of another model loaded in place of those beside it"
@@ -259,18 +259,17 @@ def _is_another_class(folder: Path) -> bool:
     return not isinstance(index, dict) or index.get("_class_name") != "StableDiffusionPipeline"
 
 
-def _missing(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Problem]:
-    shards = _missing_shards(wanted, folder, available)
+def _missing(wanted: Wanted, available: Sequence[str]) -> list[Problem]:
     missing = [name for name in wanted.among(available).weights if name not in available]
     if not missing:
-        return shards
+        return []
     fix = partial(_fix_missing, wanted, available=available)
     problems = [Problem(f"{wanted.name}/{name}", "is missing", fix(name)) for name in missing]
-    return problems + shards + _pickles(wanted, available)
+    return problems + _pickles(wanted, available)
 
 
 def _missing_shards(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Problem]:
-    """Shards that an index in the folder lists, and that are not there; an index that can't be read."""
+    """Shards that an index lists and the Hub has not; an index that can't be read."""
     problems = []
     for part, name in contents.offered(wanted.kind, available, wanted.variant).items():
         if not (name.endswith(".json") and (folder / name).is_file()):
@@ -278,9 +277,10 @@ def _missing_shards(wanted: Wanted, folder: Path, available: Sequence[str]) -> l
         try:
             lacking = contents.lacking_shards(folder / name, available, part.name)
         except Unreadable as error:
-            problems.append(Problem(str(folder / name), str(error), "restore it from where the model came from"))
+            fix = "name another model, or another revision of it"
+            problems.append(Problem(str(folder / name), str(error), fix))
         else:
-            fix = "restore all the shards of the model, or give one with its weights in one file"
+            fix = "name a revision that has all shards, or a model with its weights in one file"
             where = f"{wanted.name}/{part.name}".rstrip("/")
             problems += [Problem(f"{where}/{shard}", f"is missing; {name} lists it", fix) for shard in lacking]
     return problems

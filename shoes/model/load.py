@@ -102,7 +102,7 @@ def load_vae(path: Path, *, device: str) -> "AutoencoderKL":
 
 
 def load_text(path: Path, *, device: str) -> TextParts:
-    """Tokenizer and text encoder, frozen, in fp32. The tokenizer's length is what the encoder has places for, at most."""
+    """Tokenizer and text encoder, frozen, in fp32; captions are cut at the encoder's places, if not earlier."""
     import torch
     from transformers import CLIPTokenizer
 

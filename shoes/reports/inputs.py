@@ -61,9 +61,7 @@ class FileCheck(Report):
 class Defect(Report):
     """Why what would be loaded is not what is in a model's files, in one of its networks or its tokenizer."""
 
-    kind: Literal[
-        "missing", "left over", "misshapen", "whole numbers", "not finite", "shards", "unreadable", "replaced", "words"
-    ]
+    kind: Literal["missing", "left over", "misshapen", "whole numbers", "not finite", "shards", "unreadable", "words"]
     where: str
     """Path of the file within the model."""
     count: int = 1

@@ -3,13 +3,17 @@
 from pathlib import Path
 
 from shoes.environment.check import Finding, Situation
+from shoes.environment.checks.weights import defect_line
 from shoes.environment.models import is_here, local_folder
-from shoes.errors import DataError, ProblemsError
+from shoes.errors import DataError, ModelError, ProblemsError
+from shoes.language import current, ngettext, number
 from shoes.language import gettext as _
-from shoes.language import ngettext, number
-from shoes.model.files import check
-from shoes.model.wanted import all_models
+from shoes.model.files import check, inspect
+from shoes.model.wanted import Wanted, all_models
 from shoes.reports import ModelCheck
+
+READ_AT_ONCE = 300_000_000
+"""Bytes of weights in which NaN is looked for here, if nobody has looked yet: a fraction of a second."""
 
 
 def data_set(situation: Situation) -> Finding:
@@ -70,12 +74,36 @@ def model_files(situation: Situation) -> Finding:
     if missing := _missing_folders(situation):
         fix = _("correct the path, or name a model on the Hub such as owner/name")
         return Finding("ERROR", _("there is no such folder: {names}").format(names=", ".join(missing)), fix)
-    found = [check(model, situation.settings) for model in wanted]
+    found = [_checked(model, situation) for model in wanted]
+    situation.await_libraries()
+    found = [_inspected(one, model, situation) for one, model in zip(found, wanted, strict=True)]
     lines = [_model_line(one) for one in found]
-    if any(one.path is not None and one.problems for one in found):
+    if any(not isinstance(one, ModelCheck) or (one.path is not None and one.problems) for one in found):
         fix = _("see all with `shoes model verify`; `shoes model fetch` mends what was downloaded")
         return Finding("ERROR", "\n".join(lines), fix)
     return Finding("INFO" if away else "OK", "\n".join(lines))
+
+
+_Unusable = tuple[str, ProblemsError]
+"""A model's name, and why it is none."""
+
+
+def _checked(wanted: Wanted, situation: Situation) -> ModelCheck | _Unusable:
+    """Every file's bytes."""
+    try:
+        return check(wanted, situation.settings)
+    except ModelError as error:
+        return wanted.name, error
+
+
+def _inspected(found: ModelCheck | _Unusable, wanted: Wanted, situation: Situation) -> ModelCheck | _Unusable:
+    """The content of the files: what is known of it, and what can be known at once."""
+    if not isinstance(found, ModelCheck):
+        return found
+    try:
+        return inspect(found, wanted, situation.settings, most_bytes=READ_AT_ONCE)
+    except ModelError as error:
+        return wanted.name, error
 
 
 def _missing_folders(situation: Situation) -> list[str]:
@@ -83,10 +111,17 @@ def _missing_folders(situation: Situation) -> list[str]:
     return [str(folder) for folder in folders if folder is not None and not folder.is_dir()]
 
 
-def _model_line(found: ModelCheck) -> str:
+def _model_line(found: ModelCheck | _Unusable) -> str:
+    if not isinstance(found, ModelCheck):
+        name, error = found
+        first = error.problems[0]
+        words = f": {first.what} ({first.fix})" if current() == "en" else ""
+        return f"{name}: {_problems(error)}{words}"
     if found.path is None:
         text = _("{name} is not here yet: downloaded by `shoes model fetch`, or by the first run")
         return text.format(name=found.name)
+    if found.defects:
+        return "\n".join(defect_line(found, defect) for defect in found.defects)
     if found.problems:
         wrong = [file.path for file in found.files if file.status != "OK"] or [""]
         count = len(found.problems)
@@ -95,7 +130,8 @@ def _model_line(found: ModelCheck) -> str:
     size = number(sum(file.num_bytes for file in found.files) / 1024**2, 0)
     count = len(found.files)
     text = ngettext("{name}: {count} file, {size} MB, verified", "{name}: {count} files, {size} MB, verified", count)
-    return text.format(name=found.name, count=count, size=size)
+    line = text.format(name=found.name, count=count, size=size)
+    return line if found.values_read else line + _("; `shoes model verify` also looks for NaN in the weights")
 
 
 def _problems(error: ProblemsError) -> str:

@@ -8,4 +8,15 @@ from shoes.model.contents.header import Unreadable, lacking_shards
 from shoes.model.contents.parts import PARTS, Kind, Part, offered
 from shoes.model.contents.words import problems
 
-__all__ = ["PARTS", "Contents", "Files", "Inspection", "Kind", "Part", "Unreadable", "lacking_shards", "offered", "problems"]
+__all__ = [
+    "PARTS",
+    "Contents",
+    "Files",
+    "Inspection",
+    "Kind",
+    "Part",
+    "Unreadable",
+    "lacking_shards",
+    "offered",
+    "problems",
+]

@@ -14,6 +14,8 @@ _WHATS: Mapping[str, Callable[[Defect], str]] = {
     "whole numbers": lambda d: f"holds {_count(d)} of whole numbers, as quantised weights are: {_named(d)}",
     "not finite": lambda d: f"holds NaN or infinity in {d.count} of its {d.total} tensors: {_named(d)}",
     "shards": lambda d: f"lists {d.total} shards, of which {d.count} {_are(d)} missing: {_named(d)}",
+    "unreadable": lambda d: d.detail,
+    "words": lambda d: d.detail,
 }
 
 
@@ -28,8 +30,7 @@ def problems(folder: Path, defects: Sequence[Defect], *, is_local: bool) -> list
 
 def what(defect: Defect) -> str:
     """The defect in a sentence, without the file."""
-    sentence = _WHATS.get(defect.kind)
-    return sentence(defect) if sentence is not None else defect.detail
+    return _WHATS[defect.kind](defect)
 
 
 def _fix(defect: Defect, all_of_them: Sequence[Defect], is_local: bool) -> str:
