@@ -20,7 +20,15 @@ from shoes.model.contents import PARTS, Contents, Unreadable
 from shoes.model.download import download, require_space
 from shoes.model.hub import Announcement, announce
 from shoes.model.known import KNOWN_HASHES
-from shoes.model.record import Record, check_file, keep_record, read_record, record_file, shipped_record
+from shoes.model.record import (
+    Record,
+    check_file,
+    findings_file,
+    keep_record,
+    read_record,
+    record_file,
+    shipped_record,
+)
 from shoes.model.wanted import PICKLES, Wanted, clip_files, diffusion_files, files_in, is_local
 from shoes.reports import FileCheck, ModelCheck, ModelReport
 from shoes.settings import Settings
@@ -275,14 +283,14 @@ def _missing_shards(wanted: Wanted, folder: Path, available: Sequence[str]) -> l
         if not (name.endswith(".json") and (folder / name).is_file()):
             continue
         try:
-            lacking = contents.lacking_shards(folder / name, available, part.name)
+            shards = [part.path(shard) for shard in contents.read_shards(folder / name)]
         except Unreadable as error:
             fix = "name another model, or another revision of it"
             problems.append(Problem(str(folder / name), str(error), fix))
         else:
             fix = "name a revision that has all shards, or a model with its weights in one file"
-            where = f"{wanted.name}/{part.name}".rstrip("/")
-            problems += [Problem(f"{where}/{shard}", f"is missing; {name} lists it", fix) for shard in lacking]
+            lacking = [shard for shard in shards if shard not in available]
+            problems += [Problem(f"{wanted.name}/{path}", f"is missing; {name} lists it", fix) for path in lacking]
     return problems
 
 
@@ -326,8 +334,7 @@ def _look_inside(
     wanted: Wanted, folder: Path, record: Record, settings: Settings, *, most_bytes: float = float("inf")
 ) -> Contents:
     files = contents.Files(wanted.kind, folder, record.files)
-    memory = record_file(wanted, settings, folder).parent
-    return contents.Inspection(files, memory, most_bytes).run()
+    return contents.Inspection(files, findings_file(wanted, settings, folder), most_bytes).run()
 
 
 def _defects(wanted: Wanted, folder: Path, inside: Contents, settings: Settings) -> list[Problem]:

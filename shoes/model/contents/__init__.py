@@ -4,7 +4,7 @@ Told from the headers of its weights, the classes that its configs name, and, on
 """
 
 from shoes.model.contents.findings import Contents, Files, Inspection
-from shoes.model.contents.header import Unreadable, lacking_shards
+from shoes.model.contents.header import Unreadable, read_shards
 from shoes.model.contents.parts import PARTS, Kind, Part, offered
 from shoes.model.contents.words import problems
 
@@ -16,7 +16,7 @@ __all__ = [
     "Kind",
     "Part",
     "Unreadable",
-    "lacking_shards",
     "offered",
     "problems",
+    "read_shards",
 ]

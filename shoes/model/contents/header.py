@@ -1,7 +1,6 @@
 """What a safetensors file says that it holds, read from its header alone."""
 
 import json
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,12 +52,6 @@ def read_shards(index: Path) -> tuple[str, ...]:
     if strange or not shards:
         raise Unreadable(f"lists {strange[0]!r}, which is no file beside it" if strange else "lists no shards")
     return tuple(sorted(shards))
-
-
-def lacking_shards(index: Path, files: Collection[str], folder: str) -> list[str]:
-    """Shards that an index lists and that are not among `files`, paths that begin with `folder`."""
-    prefix = f"{folder}/" if folder else ""
-    return [shard for shard in read_shards(index) if f"{prefix}{shard}" not in files]
 
 
 def _entries(file: Path) -> dict[str, Any]:

@@ -26,19 +26,23 @@ class Part:
     @property
     def config(self) -> str:
         """Path of the config within the model."""
-        return f"{self._prefix}config.json"
+        return self.path("config.json")
 
     def usual(self, variant: str | None) -> str:
         """Path of the weights where they are in one file."""
-        return f"{self._prefix}{self.stem}{_dot(variant)}.safetensors"
+        return self.path(f"{self.stem}{_dot(variant)}.safetensors")
 
     def index(self, variant: str | None) -> str:
         """Path of the file that says which shard holds which tensor."""
-        return f"{self._prefix}{self.stem}.safetensors.index{_dot(variant)}.json"
+        return self.path(f"{self.stem}.safetensors.index{_dot(variant)}.json")
 
     def shards(self, variant: str | None) -> str:
         """Pattern of the shards' paths."""
-        return f"{self._prefix}{self.stem}{_dot(variant)}-*-of-*.safetensors"
+        return self.path(f"{self.stem}{_dot(variant)}-*-of-*.safetensors")
+
+    def path(self, name: str) -> str:
+        """Path of a file of the part within the model."""
+        return f"{self.name}/{name}" if self.name else name
 
     def weights(self, files: Collection[str], variant: str | None) -> str | None:
         """Which of `files` the library begins with: the weights, or the index of their shards; None: neither is there.
@@ -51,7 +55,7 @@ class Part:
 
     def variants(self, files: Collection[str]) -> list[str]:
         """The variants that these files offer beside full precision."""
-        pattern = re.compile(re.escape(f"{self._prefix}{self.stem}") + _ANY_WEIGHTS)
+        pattern = re.compile(re.escape(self.path(self.stem)) + _ANY_WEIGHTS)
         found = (pattern.fullmatch(file) for file in files)
         return sorted({match["variant"] for match in found if match and match["variant"]})
 
@@ -66,11 +70,7 @@ class Part:
     def files_in(self, model: Path) -> list[str]:
         """Paths of the files in the part's folder, within the model."""
         folder = model / self.name
-        return [f"{self._prefix}{file.name}" for file in folder.iterdir()] if folder.is_dir() else []
-
-    @property
-    def _prefix(self) -> str:
-        return f"{self.name}/" if self.name else ""
+        return [self.path(file.name) for file in folder.iterdir()] if folder.is_dir() else []
 
 
 def _dot(variant: str | None) -> str:

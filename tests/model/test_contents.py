@@ -1,0 +1,266 @@
+"""What is loaded is what is in the file: every damage is named before the night, and no good layout is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from shoes import recipes, stages
+from shoes.environment.check import Finding, Situation
+from shoes.environment.checks.inputs import model_files
+from shoes.environment.checks.weights import _WHATS
+from shoes.errors import ModelError
+from shoes.evaluation.clip import load_clip
+from shoes.evaluation.encoders import load_dino
+from shoes.model.contents import words
+from shoes.model.load import load_text, load_unet, load_vae
+from shoes.reports import Defect
+from shoes.settings import load_settings
+from shoes.spec import Recipe
+from tests.model import tiny
+
+PAIRS = [(name, damage) for name in tiny.WEIGHTS for damage in tiny.DAMAGES]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.make(folder)
+    return folder
+
+
+@pytest.fixture
+def models(whole: Path, own_world: Path) -> Path:
+    """A base model and its three judges, each a folder of one's own."""
+    return Path(shutil.copytree(whole, own_world / "models"))
+
+
+def recipe(folder: Path, **changes: str) -> Recipe:
+    names = {
+        "model.pretrained_model_name_or_path": str(folder / "base"),
+        "model.variant": "none",
+        "eval.clip_model_name_or_path": str(folder / "clip"),
+        "eval.second_clip_model_name_or_path": str(folder / "second"),
+        "eval.dino_model_name_or_path": str(folder / "dino"),
+    }
+    return recipes.load("demo", names | changes)
+
+
+def check(folder: Path, **changes: str) -> Finding:
+    """The line of `shoes check` about the models."""
+    return model_files(Situation(recipe(folder, **changes), load_settings(), "by hand"))
+
+
+def load(folder: Path, name: str) -> torch.nn.Module:
+    loads: dict[str, Callable[[], torch.nn.Module]] = {
+        "unet": lambda: load_unet(folder / "base", device="cpu", dtype=torch.float32),
+        "vae": lambda: load_vae(folder / "base", device="cpu"),
+        "text encoder": lambda: load_text(folder / "base", device="cpu").encoder,
+        "CLIP": lambda: load_clip(folder / "clip", "cpu").model,
+        "second CLIP": lambda: load_clip(folder / "second", "cpu").model,
+        "DINOv2": lambda: load_dino(folder / "dino", "cpu").model,
+    }
+    return loads[name]()
+
+
+@pytest.mark.parametrize(("name", "damage"), PAIRS, ids=[f"{name}-{damage}" for name, damage in PAIRS])
+def test_every_damage_is_named_before_anything_is_loaded(models: Path, name: str, damage: str) -> None:
+    file = models / tiny.WEIGHTS[name]
+    tensors, total = load_file(file), len(load(models, name).state_dict())
+    spoil, expected = tiny.DAMAGES[damage]
+    spoil(file)
+    found = check(models)
+    assert found.status == "ERROR"
+    expected = expected.format(
+        total=total, name=tiny.victim(tensors).removeprefix("text_model." * ("CLIP" not in name))
+    )
+    assert f"{file}: " in found.detail.replace("can't be used: ", "")
+    assert expected in found.detail
+    assert found.detail.count("verified") == 3, "the other three models are fine"
+    with pytest.raises(ModelError) as caught:
+        stages.fetch_model(recipe(models))
+    assert str(file) in str(caught.value)
+    if damage not in ("NaN", "infinity", "whole numbers"):  # values are looked at once, before
+        with pytest.raises(ModelError, match=file.name):
+            load(models, name)
+
+
+@pytest.mark.parametrize("layout", tiny.GOOD, ids=lambda layout: layout.__name__)
+def test_no_good_layout_is_refused_and_every_one_is_loaded(
+    models: Path, whole: Path, layout: Callable[[Path], None]
+) -> None:
+    layout(models)
+    changes = {"model.variant": "fp16"} if layout is tiny.in_half_precision else {}
+    found = check(models, **changes)
+    assert found.status == "OK", found.detail
+    stages.fetch_model(recipe(models, **changes))
+    for name in tiny.WEIGHTS:
+        here, there = load(models, name).state_dict(), load(whole, name).state_dict()
+        kind = {tiny.in_half_precision: torch.float16 if name in ("unet", "vae", "text encoder") else torch.bfloat16}
+        for key, tensor in there.items():
+            if "mask_token" not in key:
+                assert torch.equal(here[key].float(), tensor.to(kind.get(layout, tensor.dtype)).float()), key
+    text = load_text(models / "base", device="cpu")
+    assert text.tokenizer.model_max_length == tiny.PLACES
+    assert load_clip(models / "clip", "cpu").embed_captions(["word " * 99]).shape == (1, 32)
+
+
+@pytest.mark.parametrize("name", tiny.WEIGHTS)
+def test_a_missing_shard_is_named(models: Path, name: str) -> None:
+    shard = tiny.shard(models / tiny.WEIGHTS[name])[1]
+    shard.unlink()
+    found = check(models)
+    assert found.status == "ERROR"
+    assert f"1 of 3 shards is missing: {shard.name}" in found.detail
+    with pytest.raises(ModelError, match=shard.name):
+        load(models, name)
+
+
+def test_a_damaged_shard_is_named(models: Path) -> None:
+    first, second, third = tiny.shard(models / tiny.WEIGHTS["unet"])
+    tiny.DAMAGES["NaN"][0](first)
+    tiny.truncated(second)
+    assert f"{second}: can't be used: is cut off" in check(models).detail
+    assert third.is_file()
+
+
+def _only_fp16(folder: Path) -> None:
+    tiny.in_half_precision(folder)
+
+
+def _only_non_ema(folder: Path) -> None:
+    file = folder / tiny.WEIGHTS["unet"]
+    file.rename(file.with_name("diffusion_pytorch_model.non_ema.safetensors"))
+
+
+def _both_precisions(folder: Path) -> None:
+    file = folder / tiny.WEIGHTS["unet"]
+    shutil.copy(file, file.with_name("diffusion_pytorch_model.fp16.safetensors"))
+
+
+def _no_words(folder: Path) -> None:
+    (folder / "base/tokenizer/tokenizer.json").unlink()
+
+
+def _another_vocabulary(folder: Path) -> None:
+    tiny.change(
+        folder / tiny.WEIGHTS["text encoder"],
+        lambda tensors: {k: t[:600].clone() if "token_embedding" in k else t for k, t in tensors.items()},
+    )
+    _set(folder / "base/text_encoder/config.json", vocab_size=600)
+
+
+def _few_words(folder: Path) -> None:
+    for file in (folder / "clip").glob("tokenizer*"):
+        file.unlink()
+    (folder / "clip/vocab.json").write_text('{"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2}')
+    (folder / "clip/merges.txt").write_text("#version: 0.2\n")
+
+
+def _another_config(folder: Path) -> None:
+    _set(folder / "base/unet/config.json", down_block_types=["NoSuchBlock", "DownBlock2D"])
+
+
+def _quantised(folder: Path) -> None:
+    _set(folder / "clip/config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+
+
+def _other_weights(folder: Path) -> None:
+    shutil.copy(folder / "dino/model.safetensors", folder / "dino/other.safetensors")
+    _set(folder / "dino/config.json", transformers_weights="other.safetensors")
+
+
+def _an_adapter(folder: Path) -> None:
+    (folder / "base/text_encoder/adapter_config.json").write_text("{}")
+
+
+def _set(file: Path, **fields: object) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+REFUSED = {
+    "fp16 only": (_only_fp16, "the model has these weights in fp16: use --model.variant fp16"),
+    "non-EMA only": (_only_non_ema, "only as non_ema: give another model, or"),
+    "both precisions": (_both_precisions, "would be loaded in their place"),
+    "no words": (_no_words, "base/tokenizer: the tokenizer can't be used: holds no words"),
+    "another vocabulary": (
+        _another_vocabulary,
+        "gives tokens up to number 620, and the text encoder has vectors for 600",
+    ),
+    "few words": (_few_words, "the tokenizer can't be used: knows 3 of the 640 tokens"),
+    "another config": (_another_config, "does not describe a UNet2DConditionModel"),
+    "quantised": (_quantised, "of a quantised model"),
+    "other weights": (_other_weights, "has the weights read from other.safetensors"),
+    "an adapter": (_an_adapter, "would have the weights of another model loaded"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_would_be_loaded_in_place_of_the_model_is_refused_with_a_way_out(models: Path, case: str) -> None:
+    spoil, expected = REFUSED[case]
+    spoil(models)
+    found = check(models)
+    assert found.status == "ERROR"
+    assert expected in found.detail
+    with pytest.raises(ModelError, match="fix: "):
+        stages.fetch_model(recipe(models))
+
+
+def test_parts_without_the_variant_come_in_full_precision(models: Path) -> None:
+    for name in ("unet", "vae"):
+        file = models / tiny.WEIGHTS[name]
+        file.rename(file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))
+    assert check(models, **{"model.variant": "fp16"}).status == "OK"
+    assert load(models, "text encoder") is not None
+
+
+def test_a_file_is_read_once_and_what_was_found_is_remembered(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a record that was kept before anyone looked into files."""
+    looks: list[Path] = []
+
+    def look(file: Path) -> dict[str, int]:
+        looks.append(file)
+        return {}
+
+    seen: tuple[dict[str, object], ...] = ({}, {})
+    monkeypatch.setattr("shoes.model.contents.memory._LAYOUTS", seen[0])
+    monkeypatch.setattr("shoes.model.contents.memory._VALUES", seen[1])
+    monkeypatch.setattr("shoes.model.contents.findings.values.count_non_finite", look)
+    monkeypatch.setattr("shoes.environment.checks.inputs.READ_AT_ONCE", 0)
+    first = check(models)
+    assert first.status == "OK"
+    assert "`shoes model verify` also looks for NaN in the weights" in first.detail
+    assert not looks, "check reads no large files"
+    kept = load_settings().models / "manifests"
+    assert {"".join(file.suffixes) for file in kept.iterdir()} == {".contents.json"}, "what was not read is no record"
+    stages.fetch_model(recipe(models))
+    assert len(looks) == 6
+    monkeypatch.setattr("shoes.model.contents.findings.layout.compare", pytest.fail)
+    for memory in seen:  # another process
+        memory.clear()
+    assert "NaN" not in check(models).detail
+    stages.check_model(recipe(models))
+    assert len(looks) == 6
+    monkeypatch.undo()
+    for file in kept.glob("*.contents.json"):  # a data folder of before
+        file.unlink()
+    assert not [one for one in stages.check_model(recipe(models)).values() if one.problems]
+
+
+def test_what_mends_a_damaged_folder_is_no_damage(models: Path, whole: Path) -> None:
+    file = models / tiny.WEIGHTS["vae"]
+    tiny.truncated(file)
+    with pytest.raises(ModelError, match="is cut off"):
+        stages.fetch_model(recipe(models))
+    shutil.copy(whole / tiny.WEIGHTS["vae"], file)
+    stages.fetch_model(recipe(models))
+    assert check(models).status == "OK"
+
+
+def test_every_kind_of_defect_has_words_in_both_places() -> None:
+    kinds = set(Defect.model_fields["kind"].annotation.__args__)
+    assert kinds == set(_WHATS) == set(words._WHATS)
