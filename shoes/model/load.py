@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoes.errors import ModelError
+from shoes.model.contents.adapters import require_applied
 from shoes.model.contents.parts import TEXT_ENCODER, UNET, VAE, Part
 from shoes.model.inference import PLAIN, Inference, apply_inference
 from shoes.spec import SchedulerName
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     import torch
     from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
+
+
+_ADAPTER, _ADAPTER_NAME = "pytorch_lora_weights.safetensors", "default_0"
+"""The file in a folder of an exported adapter, and what diffusers itself calls a first adapter."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,8 @@ def load_pipeline(
     """
     pipeline = assemble_pipeline(path, load_unet(path, device=device, dtype=dtype), scheduler, device=device)
     if adapter_dir is not None:
-        pipeline.load_lora_weights(adapter_dir, weight_name="pytorch_lora_weights.safetensors")
+        pipeline.load_lora_weights(adapter_dir, weight_name=_ADAPTER, adapter_name=_ADAPTER_NAME)
+        require_applied(pipeline, adapter_dir / _ADAPTER, _ADAPTER_NAME)
     apply_inference(pipeline, inference, device=device, resolution=resolution)
     return pipeline
 
