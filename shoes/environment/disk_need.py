@@ -4,15 +4,15 @@ Upper estimates: photos and drawings are counted as PNG files of half their raw 
 plain background take a quarter.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from shoes.evaluation.sample_size import MAX_IMAGES_PER_CAPTION
 from shoes.language import mark
+from shoes.model import configs
+from shoes.model.contents import UNET, read_part
 from shoes.spec import Recipe
 
 PNG_SHARE = 0.5
@@ -81,14 +81,14 @@ def sd15_geometry(targets: Sequence[str]) -> Geometry:
 
 def geometry_of(folder: Path, targets: Sequence[str]) -> Geometry:
     """Geometry of a model in diffusers' format, from its configs and the header of its UNet's weights."""
-    vae, text = (_read_json(folder / part / "config.json") for part in ("vae", "text_encoder"))
-    weights = sorted((folder / "unet").glob("*.safetensors"))[0]
+    sizes = configs.geometry(folder)
+    shapes = {name: tensor.shape for name, tensor in read_part(folder, UNET).items()}
     return Geometry(
-        latent_channels=vae["latent_channels"],
-        downscale=2 ** (len(vae["block_out_channels"]) - 1),
-        text_tokens=text["max_position_embeddings"],
-        text_width=text["hidden_size"],
-        adapter_parameters=rank_one_parameters(read_shapes(weights), targets),
+        latent_channels=sizes.latent_channels,
+        downscale=sizes.downscale,
+        text_tokens=sizes.text_tokens,
+        text_width=sizes.text_width,
+        adapter_parameters=rank_one_parameters(shapes, targets),
     )
 
 
@@ -96,13 +96,6 @@ def rank_one_parameters(shapes: Mapping[str, Sequence[int]], targets: Sequence[s
     """Parameters of a LoRA of rank 1: inputs (with the kernel) + outputs of every layer that a target names."""
     ends = tuple(f".{target}.weight" for target in targets)
     return sum(math.prod(shape[1:]) + shape[0] for name, shape in shapes.items() if f".{name}".endswith(ends))
-
-
-def read_shapes(weights: Path) -> dict[str, list[int]]:
-    """Shapes of a safetensors file's tensors: its first 8 bytes are the length of the JSON header that follows."""
-    with weights.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
 
 
 def disk_need(recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes: int) -> tuple[Part, ...]:
@@ -146,8 +139,3 @@ def expected_photos(recipe: Recipe) -> Photos:
     val, test = (round(total * share) for share in (recipe.data.val_fraction, recipe.data.test_fraction))
     # captions of a template repeat: the real catalogue has 111 different ones for 600 photos
     return Photos(total - val - test, val, test, captions=total // 4, are_here=False)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found

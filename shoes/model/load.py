@@ -107,13 +107,15 @@ def load_vae(path: Path, *, device: str) -> "AutoencoderKL":
 
 
 def load_text(path: Path, *, device: str) -> TextParts:
-    """Tokenizer and text encoder, frozen, in fp32; captions are cut at the encoder's places, if not earlier."""
+    """Tokenizer and text encoder, frozen, in fp32.
+
+    The tokenizer cuts and pads to the encoder's places: not every published tokenizer says a length of its own.
+    """
     import torch
     from transformers import CLIPTokenizer
 
     encoder: CLIPTextModel = load_part(path, TEXT_ENCODER, torch.float32)
     tokenizer = CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", local_files_only=True)
-    # a tokenizer whose config names no length says 1e30
     tokenizer.model_max_length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
     return TextParts(tokenizer, encoder.to(device))
 

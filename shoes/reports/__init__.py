@@ -38,6 +38,7 @@ from shoes.reports.night import (
 from shoes.reports.training import (
     CheckpointChoice,
     CheckpointScores,
+    ExportProof,
     HeldOutLoss,
     Intervention,
     ParityTrial,
@@ -58,6 +59,7 @@ __all__ = [
     "Distance",
     "EnvironmentReport",
     "EvaluationReport",
+    "ExportProof",
     "FileCheck",
     "GalleryRow",
     "HeldOutLoss",

@@ -17,6 +17,7 @@ from shoes.environment.models import is_here, local_folder
 from shoes.errors import DataError, ModelError
 from shoes.language import gettext as _
 from shoes.language import number
+from shoes.model.contents import Unreadable
 from shoes.model.wanted import Wanted, all_models, further_judges, wanted_models
 
 GIGABYTE = 1024**3
@@ -66,7 +67,7 @@ def _geometry(situation: Situation) -> Geometry:
         return sd15_geometry(targets)
     try:
         return geometry_of(folder, targets)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, Unreadable):
         return sd15_geometry(targets)
 
 

@@ -4,12 +4,13 @@ Told from the headers of its weights, the classes that its configs name, and, on
 """
 
 from shoes.model.contents.findings import Contents, Files, Inspection
-from shoes.model.contents.header import Unreadable, read_shards
-from shoes.model.contents.parts import PARTS, Kind, Part, offered
+from shoes.model.contents.header import Unreadable, read_part, read_shards
+from shoes.model.contents.parts import PARTS, UNET, Kind, Part, offered
 from shoes.model.contents.words import problems
 
 __all__ = [
     "PARTS",
+    "UNET",
     "Contents",
     "Files",
     "Inspection",
@@ -18,5 +19,6 @@ __all__ = [
     "Unreadable",
     "offered",
     "problems",
+    "read_part",
     "read_shards",
 ]

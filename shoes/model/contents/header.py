@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shoes.model.contents.parts import Part
+
 _POINTER = b"version https://git-lfs"
 _LARGEST_HEADER = 100_000_000
 """Bytes that the format allows."""
@@ -36,6 +38,19 @@ def read_header(file: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as error:
         raise Unreadable(f"is no whole safetensors file: {str(error).partition(chr(10))[0]}") from error
     return {name: Tensor(tuple(entry["shape"]), str(entry["dtype"])) for name, entry in entries.items()}
+
+
+def read_part(model: Path, part: Part) -> dict[str, Tensor]:
+    """Every tensor of the files that a part of a model is loaded from.
+
+    Raises:
+        Unreadable: they can't be read, or there are none.
+    """
+    where = part.loaded(part.files_in(model))
+    if where is None:
+        raise Unreadable("has no weights in safetensors files")
+    shards = read_shards(model / where) if where.endswith(".json") else (Path(where).name,)
+    return {name: found for shard in shards for name, found in read_header(model / part.path(shard)).items()}
 
 
 def read_shards(index: Path) -> tuple[str, ...]:
