@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from shoes.errors import ModelError, TransientError
+from shoes.errors import ModelError, Problem, TransientError
 from shoes.model.files import check, fetch, inspect, repair
 from shoes.model.record import read_record, record_file
 from shoes.model.wanted import Wanted, all_models, clip_files, further_judges, is_local, wanted_models
@@ -49,16 +49,27 @@ def fetch_models(recipe: Recipe, settings: Settings) -> ModelsReport:
 
 def repair_models(recipe: Recipe, settings: Settings) -> ModelsReport:
     """All models here and whole; what was downloaded and is damaged is downloaded again first. Nothing stands in."""
-    base, clip = (repair(wanted, settings) for wanted in wanted_models(recipe))
-    others = {role: repair(wanted, settings) for role, wanted in further_judges(recipe).items()}
-    return ModelsReport(base=base, clip=clip, **others)
+    found: dict[str, ModelReport] = {}
+    problems: list[Problem] = []
+    for role, wanted in _by_role(recipe).items():
+        try:
+            found[role] = repair(wanted, settings)
+        except ModelError as error:  # all that is wrong is said at once
+            problems += error.problems
+    if problems:
+        raise ModelError(problems)
+    return ModelsReport(**found)
 
 
 def check_models(recipe: Recipe, settings: Settings) -> dict[str, ModelCheck]:
     """Every file of every model as it is now, and its content, by its name in `ModelsReport`; nothing is downloaded."""
+    return {role: inspect(check(model, settings), model, settings) for role, model in _by_role(recipe).items()}
+
+
+def _by_role(recipe: Recipe) -> dict[str, Wanted]:
+    """Every model of a recipe by its name in `ModelsReport`."""
     roles = ("base", "clip", *further_judges(recipe))
-    wanted = dict(zip(roles, all_models(recipe), strict=True))
-    return {role: inspect(check(model, settings), model, settings) for role, model in wanted.items()}
+    return dict(zip(roles, all_models(recipe), strict=True))
 
 
 class _Away(Exception):  # noqa: N818

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from shoes import recipes, stages
 from shoes.environment.check import Finding, Situation
@@ -16,8 +16,9 @@ from shoes.environment.checks.weights import _WHATS
 from shoes.errors import ModelError
 from shoes.evaluation.clip import load_clip
 from shoes.evaluation.encoders import load_dino
+from shoes.generation.formats import apply_adapters, find_adapter
 from shoes.model.contents import words
-from shoes.model.load import load_text, load_unet, load_vae
+from shoes.model.load import load_pipeline, load_text, load_unet, load_vae
 from shoes.reports import Defect
 from shoes.settings import load_settings
 from shoes.spec import Recipe
@@ -275,6 +276,38 @@ def test_what_mends_a_damaged_folder_is_no_damage(models: Path, whole: Path) -> 
     shutil.copy(whole / tiny.WEIGHTS["vae"], file)
     stages.fetch_model(recipe(models))
     assert check(models).status == "OK"
+
+
+PLAIN = "unet.down_blocks.0.attentions.0.proj_in"
+
+
+def _adapter(model: Path, folder: Path, *more: str) -> Path:
+    """A LoRA of rank 2 for one layer of the tiny UNet, and other tensors."""
+    folder.mkdir()
+    shape = load_file(model / "unet/diffusion_pytorch_model.safetensors")[f"{PLAIN.removeprefix('unet.')}.weight"].shape
+    tensors = {
+        f"{PLAIN}.lora_A.weight": torch.ones(2, *shape[1:]),
+        f"{PLAIN}.lora_B.weight": torch.ones(shape[0], 2, 1, 1),
+    }
+    tensors |= {name: torch.ones(2, 2) for name in more}
+    save_file(tensors, folder / "pytorch_lora_weights.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("way", ["a folder of ours", "a file of anybody's"])
+def test_what_an_adapters_loader_drops_is_refused_with_names_and_count(models: Path, way: str) -> None:
+    def draw(folder: Path) -> None:
+        given = None if way == "a file of anybody's" else folder
+        pipeline = load_pipeline(
+            models / "base", device="cpu", dtype=torch.float32, scheduler="ddim", adapter_dir=given
+        )
+        if given is None:
+            apply_adapters(pipeline, [find_adapter(folder)], "tiny")
+
+    draw(_adapter(models / "base", models / "good"))
+    unknown = [f"unet.no_such_block.{number}.to_q.lora_{end}.weight" for number in range(3) for end in "AB"]
+    with pytest.raises(ModelError, match=r"holds 8 tensors, of which 6 would not be applied: unet\.no_such_block\.0"):
+        draw(_adapter(models / "base", models / "unknown", *unknown))
 
 
 def test_every_kind_of_defect_has_words_in_both_places() -> None:

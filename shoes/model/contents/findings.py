@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from shoes.model.contents import header, layout, values, vocabulary
@@ -88,7 +89,7 @@ class Inspection:
 
     def _not_finite(self, part: Part, weights: Iterable[str]) -> Iterable[Defect]:
         for path in weights:
-            found = self._memory.values(path, lambda path=path: self._look_at_values(path))
+            found = self._memory.values(path, partial(self._look_at_values, path))
             if found is None:
                 self._values_read = False
             else:

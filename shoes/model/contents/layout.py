@@ -101,7 +101,7 @@ def load_shapes(part: Part, folder: Path, tensors: Mapping[str, Tensor], *, is_s
     load = _by_diffusers if part.library == "diffusers" else _by_transformers
     try:
         return load(part, folder, state, is_sharded)
-    except Unreadable:
+    except (Unreadable, ImportError):
         raise
     except Exception as error:  # what a class raises for a config that it can't be made of is not for us to list
         reason = (str(error).strip().splitlines() or [""])[0]

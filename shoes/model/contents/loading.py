@@ -6,7 +6,7 @@ from typing import Any
 
 from shoes.errors import Problem
 from shoes.model.contents import layout, words
-from shoes.model.contents.header import Unreadable, read_header, read_shards
+from shoes.model.contents.header import Unreadable, read_part, read_shards
 from shoes.model.contents.parts import Part
 from shoes.reports import Defect
 
@@ -37,11 +37,11 @@ def unloadable(model: Path, part: Part, error: Exception) -> list[Problem]:
 def _look(model: Path, part: Part) -> list[Defect]:
     where = part.loaded(part.files_in(model)) or part.usual(None)
     try:
-        shards = read_shards(model / where) if where.endswith(".json") else (Path(where).name,)
-        lacking = [shard for shard in shards if not (model / part.name / shard).is_file()]
+        shards = read_shards(model / where) if where.endswith(".json") else ()
+        lacking = [shard for shard in shards if not (model / part.path(shard)).is_file()]
         if lacking:
             return list(layout.some("shards", where, lacking, len(shards)))
-        tensors = {name: t for shard in shards for name, t in read_header(model / part.name / shard).items()}
+        tensors = read_part(model, part)
     except Unreadable as unreadable:
         return [Defect(kind="unreadable", where=where, detail=str(unreadable))]
     try:

@@ -51,10 +51,15 @@ class Memory:
         self._values: dict[str, Values] = {}
 
     def layout(self, paths: Sequence[str], look: Callable[[], tuple[Defect, ...]]) -> tuple[Defect, ...]:
-        """What was found in these files, or is found now; the libraries' versions count as well."""
+        """What was found in these files, or is found now; the libraries' versions count as well.
+
+        That a file can't be read is not remembered: the machine may be the reason.
+        """
         key = fingerprint(_FORMAT, {path: self.hashes.get(path) for path in paths}, _libraries())
         known = self._kept.layouts if key in self._kept.layouts else _LAYOUTS
-        found = _LAYOUTS[key] = self._layouts[key] = known[key] if key in known else look()
+        found = known[key] if key in known else look()
+        if not any(defect.kind in ("unreadable", "words") for defect in found):
+            _LAYOUTS[key] = self._layouts[key] = found
         return found
 
     def values(self, path: str, look: Callable[[], Values | None]) -> Values | None:
