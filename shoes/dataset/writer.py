@@ -15,6 +15,7 @@ from shoes.dataset.products import Product, colours_of, identity_problems
 from shoes.dataset.splits import SPLITS, SplitName, assign, rare_colours, strata
 from shoes.dataset.wording import count, tally
 from shoes.errors import DataError, Problem
+from shoes.litter import visible
 from shoes.reports import DataReport
 from shoes.spec import DataSpec
 from shoes.storage import MANIFEST, canonical_json, hash_files, new_folder, pretty_json
@@ -87,7 +88,7 @@ def write_data_set(  # noqa: PLR0913 - what a data set is made of
 
 def target_problems(target: Path) -> list[Problem]:
     """Why a data set can't be written at `target`: only a data set is ever replaced, never other files."""
-    if not target.exists() or (target.is_dir() and not any(_visible(target.iterdir()))):
+    if not target.exists() or (target.is_dir() and not any(visible(target.iterdir(), target))):
         return []
     if not (target / MANIFEST).is_file():
         fix = "move it away, or choose another folder: `shoes data import SOURCE --out DIR`"
@@ -127,10 +128,6 @@ def _fill(folder: Path, products: Sequence[Product], spec: DataSpec, shelf: "She
     sizes = Counter("{} × {}".format(*measured.size) for measured in shelf.measured.values())
     notes = tuple(_notes(shelf.damaged, colours, alike, spec))
     return _Filled(counts, shelf.damaged, alike, dict(sizes), notes)
-
-
-def _visible(paths: Iterable[Path]) -> Iterable[Path]:
-    return (path for path in paths if not path.name.startswith("."))
 
 
 def _group(measured: Mapping[str, "Measured"], max_bits: int) -> list[list[str]]:

@@ -82,7 +82,7 @@ def sd15_geometry(targets: Sequence[str]) -> Geometry:
 def geometry_of(folder: Path, targets: Sequence[str]) -> Geometry:
     """Geometry of a model in diffusers' format, from its configs and the header of its UNet's weights."""
     vae, text = (_read_json(folder / part / "config.json") for part in ("vae", "text_encoder"))
-    weights = sorted((folder / "unet").glob("*.safetensors"))[0]
+    weights = sorted((folder / "unet").glob("[!.]*.safetensors"))[0]
     return Geometry(
         latent_channels=vae["latent_channels"],
         downscale=2 ** (len(vae["block_out_channels"]) - 1),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shoes.litter import visible
 from shoes.model.inference import PLAIN, Inference, apply_inference
 from shoes.spec import SchedulerName
 
@@ -23,7 +24,7 @@ class TextParts:
 
 def _options(path: Path, part: str) -> dict[str, Any]:
     """Arguments of from_pretrained for one part; the variant is what lies in the folder."""
-    has_variant = any((path / part).glob("*.fp16.safetensors"))
+    has_variant = any(visible((path / part).glob("*.fp16.safetensors"), path))
     return {
         "subfolder": part,
         "use_safetensors": True,

@@ -10,10 +10,12 @@ from typing import Any
 from shoes import dataset
 from shoes.dataset.manifest import Manifest, read_manifest
 from shoes.evaluation.pictures import open_picture
+from shoes.litter import visible
 from shoes.publishing.export import KOHYA_FILE
 from shoes.publishing.licence import Licence, is_on_hub, licence_of, public_name
 from shoes.publishing.subject import Subject
 from shoes.reports import Comparison, EvaluationReport, Interval
+from shoes.storage import remove_path
 
 CARD = "README.md"
 IMAGES = "images"
@@ -46,8 +48,8 @@ def write_card(folder: Path, subject: Subject, *, drawings: Path, repository: st
         (folder / IMAGES / "grid.png").write_bytes(subject.evaluation.grid.read_bytes())
     for number, sample in enumerate(samples, start=1):
         open_picture(sample.file).save(folder / IMAGES / f"sample-{number}.png")  # without what is written in it
-    if not any((folder / IMAGES).iterdir()):
-        (folder / IMAGES).rmdir()
+    if not any(visible((folder / IMAGES).iterdir(), folder)):
+        remove_path(folder / IMAGES)
     text = card_text(subject, samples, repository=repository, has_merged=has_merged)
     (folder / CARD).write_text(text, encoding="utf-8")
 
@@ -121,7 +123,7 @@ def find_samples(evaluation: EvaluationReport, drawings: Path) -> list[Sample]:
     lines = evaluation.scores.read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["arm"] == "adapter"]
     chosen = _spread(list({row["caption"]: row for row in reversed(rows)}.values()))
-    for folder in sorted(drawings.glob("*")):
+    for folder in sorted(drawings.glob("[!.]*")):
         found = [Sample(row["caption"], row["seed"], folder / row["image"]) for row in chosen]
         if all(_is_of(sample, evaluation.adapter_sha256) for sample in found):
             return found

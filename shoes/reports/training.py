@@ -40,7 +40,9 @@ class Intervention(Report):
 
     step: int
     """The step that could not be taken as it was."""
-    kind: Literal["again", "precision", "learning_rate", "micro_batch", "checkpointing", "cache", "checkpoint", "disk"]
+    kind: Literal[
+        "again", "precision", "learning_rate", "micro_batch", "checkpointing", "cache", "checkpoint", "disk", "machine"
+    ]
     detail: str
     """In words, for people."""
 

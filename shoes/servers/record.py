@@ -100,7 +100,7 @@ def seated(settings: Settings) -> Iterator[None]:
 def anybody_seated(settings: Settings) -> bool:
     """A process that runs flows by itself is alive; what dead ones left is removed."""
     alive = False
-    for file in _seats(settings).glob("*.json"):
+    for file in _seats(settings).glob("[!.]*.json"):
         if Seat.model_validate_json(file.read_text(encoding="utf-8")).is_alive:
             alive = True
         else:

@@ -5,14 +5,13 @@ them would leave a file that no later start can finish, and so the first start w
 """
 
 import os
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from filelock import FileLock
 
 from shoes import blank
-from shoes.storage import sync_path
+from shoes.durability import connect, sync_path
 
 _PREFIX = "sqlite:///"
 
@@ -37,7 +36,7 @@ def _make(file: Path) -> None:
     if not blank.copy("mlflow", partial):
         _migrate(partial, artifacts)
         blank.keep("mlflow", partial)
-    with closing(sqlite3.connect(partial)) as base, base:
+    with closing(connect(partial)) as base, base:
         # MLflow's own experiment "Default", the only row with a place in it
         base.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", [f"{artifacts}/0"])
     sync_path(partial)

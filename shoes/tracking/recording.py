@@ -11,6 +11,7 @@ from pathlib import Path
 import tomli_w
 
 from shoes import environment
+from shoes.litter import visible
 from shoes.reports import ArmScores, Comparison, DataReport, EvaluationReport, Interval, PromotionReport
 from shoes.settings import PROJECT_ROOT, Settings, load_settings
 from shoes.spec import GateSpec, Recipe
@@ -84,7 +85,7 @@ def data_set(journal: Journal, job: Job, data: DataReport) -> None:
             context=inputs.CONTEXTS[split],
             about=inputs.about(folder, found if folder.parent == data.path else None),
         )
-    for file in sorted(data.description.glob("[!m.]*")) if data.description else ():
+    for file in sorted(visible(data.description.glob("[!m.]*"), data.description)) if data.description else ():
         journal.artifact(f"data/{data.fingerprint[:16]}/{file.name}", file, "data")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoes.errors import TrackingUnavailable
+from shoes.litter import litter_in
 from shoes.storage import new_folder
 from shoes.tracking.failures import FORBIDDEN, failures, is_away, is_missing, is_refused, refusal
 from shoes.tracking.mirror import connect
@@ -85,7 +86,7 @@ class Registry:
                         return False
                     raise
                 with new_folder(target) as new:
-                    shutil.copytree(found, new, dirs_exist_ok=True)
+                    shutil.copytree(found, new, dirs_exist_ok=True, ignore=litter_in)
         return True
 
     def register(self, candidate: Candidate) -> str:

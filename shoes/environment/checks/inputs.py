@@ -7,6 +7,7 @@ from shoes.environment.models import is_here, local_folder
 from shoes.errors import DataError, ProblemsError
 from shoes.language import gettext as _
 from shoes.language import ngettext, number
+from shoes.litter import visible
 from shoes.model.files import check
 from shoes.model.wanted import all_models
 from shoes.reports import ModelCheck
@@ -15,7 +16,7 @@ from shoes.reports import ModelCheck
 def data_set(situation: Situation) -> Finding:
     """The prepared data set: images per split, and every file's bytes against the manifest."""
     folder = situation.settings.locate(situation.recipe.data.dataset_dir)
-    is_there = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+    is_there = folder.is_dir() and any(visible(folder.iterdir(), folder))
     if situation.moment == "in the flow":
         state = _counts_in_manifest(folder) if is_there else _("not here yet")
         return Finding("INFO", _("{state}; prepare-data verifies every file").format(state=state))

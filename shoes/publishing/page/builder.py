@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from shoes.device import precision_name
 from shoes.environment.addresses import without_secrets
+from shoes.litter import visible
 from shoes.progress import duration
 from shoes.publishing.page import course, gallery, learning, numbers, results
 from shoes.publishing.page.advice import next_steps
@@ -47,7 +48,7 @@ def current(page: Path, night: NightReport) -> bool:
 
 def mark(night: NightReport) -> str:
     """Name of a page by all that decides it: the night, and the code that shows it."""
-    files = sorted(file for file in _HERE.iterdir() if file.suffix in {".py", ".j2", ".css", ".js"})
+    files = sorted(file for file in visible(_HERE.iterdir(), _HERE) if file.suffix in {".py", ".j2", ".css", ".js"})
     shown = night.model_dump(mode="json", exclude={"page"})
     return fingerprint(shown, [file.read_text(encoding="utf-8") for file in files])
 
