@@ -93,6 +93,8 @@ def _acquire(lock: FileLock, name: str, lock_dir: Path, until: datetime | None) 
                 told = holder
             time.sleep(SECONDS_BETWEEN_TRIES)
         else:
+            with suppress(OSError):
+                os.utime(lock.lock_file)  # macOS removes from its temporary folder what is three days old, held or not
             if told is not None:
                 log.info("the device %s is free: going on", name)
             return

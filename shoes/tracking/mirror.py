@@ -24,7 +24,7 @@ from shoes.litter import without_litter
 from shoes.settings import hand_on
 from shoes.storage import where_now, write_text
 from shoes.tracking.database import make_database
-from shoes.tracking.failures import failures, is_refused, refusal
+from shoes.tracking.failures import failures, is_refused, refusal, unavailable
 from shoes.tracking.journal import Event, read_with_offsets
 from shoes.tracking.origin import origin
 from shoes.tracking.pages import bookmark, read_bookmark
@@ -106,8 +106,7 @@ class Mirror:
             if is_refused(error):
                 self._client = None  # who opens it again looks into .env again
                 raise refusal(self._to.tracking_uri, error) from error
-            reason = str(error).partition("\n")[0]
-            raise TrackingUnavailable(f"MLflow at {self._to.tracking_uri} does not answer: {reason}") from error
+            raise unavailable(self._to.tracking_uri, error) from error
 
     def _catch_up(self) -> None:
         if self._client is None and self._is_up_to_date():
