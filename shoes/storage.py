@@ -137,6 +137,12 @@ def where_now(path: Path, folder: Path) -> Path:
     return folder.joinpath(*parts[behind:])
 
 
+def found_below(folder: Path, path: Path) -> Path:
+    """What is below `folder` at the longest end of a path, of two names at least; the path itself if nothing is."""
+    ends = (folder.joinpath(*path.parts[first:]) for first in range(1, len(path.parts) - 1))
+    return next((end for end in ends if end.exists()), path)
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, or one that it came from, says that there is no room to write.
 

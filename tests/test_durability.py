@@ -38,7 +38,7 @@ class Drive:
         monkeypatch.setattr(os, "fsync", lambda descriptor: self.handed_over.append(self._name(descriptor)))
 
     def _name(self, descriptor: int) -> str:
-        return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        return Path(f"/proc/self/fd/{descriptor}").readlink().name
 
     def _ask(self, descriptor: int, command: int, *words: int) -> int:
         if command != FULL:

@@ -34,7 +34,8 @@ class Power:
     on_ups: bool = False
     """The mains power is away."""
     held_for_now_by: str = ""
-    """Others that hold sleep off at this moment: coreaudiod while music plays, powerd while the display is on."""
+    """Others that hold sleep off at this moment, such as coreaudiod while music plays; powerd, which only means that
+    the display is on, is left out."""
     has_power_modes: bool = False
     """Low power is one of the modes of `powermode` here, and no switch of its own."""
 
@@ -72,7 +73,7 @@ def parse_pmset(settings: str, source: str) -> Power:
         is_low_power=values.get("lowpowermode") == "1" or values.get("powermode") == LOW_POWER_MODE,
         on_battery="'Battery Power'" in source,
         on_ups="'UPS Power'" in source,
-        held_for_now_by=", ".join(name for name in names if not is_keeper(name)),
+        held_for_now_by=", ".join(name for name in names if not is_keeper(name) and name != "powerd"),
         has_power_modes="powermode" in values,
     )
 

@@ -22,7 +22,7 @@ from shoes.durability import make_engines_durable
 from shoes.errors import TrackingRefused, TrackingUnavailable
 from shoes.litter import without_litter
 from shoes.settings import hand_on
-from shoes.storage import where_now, write_text
+from shoes.storage import found_below, where_now, write_text
 from shoes.tracking.database import make_database
 from shoes.tracking.failures import failures, is_refused, refusal, unavailable
 from shoes.tracking.journal import Event, read_with_offsets
@@ -215,8 +215,9 @@ class Mirror:
         return any(name.match(file.path) for file in self._client.list_artifacts(self.run_id, "images"))
 
     def _place(self, event: Event) -> Path:
-        """Where an event's file is now: the run's folder may have been carried to another place since."""
-        return where_now(Path(event["path"]), self._journal.parent)
+        """Where an event's file is now: the data folder may have been carried to another place since."""
+        path = where_now(Path(event["path"]), self._journal.parent)
+        return path if path.exists() else found_below(self._journal.parents[2], path)
 
     def _send_artifact(self, event: Event) -> None:
         assert self._client is not None
