@@ -20,7 +20,7 @@ def why_undecided(found: Found) -> str:
 def left_out(found: Found, memorisation: Memorisation | None) -> Iterator[str]:
     """What is not in the report because the data set is so small or so uniform, and what that means."""
     units, num_captions = found.units(found.scores["adapter"], "picture"), len(set(found.captions))
-    if units.unit != "caption":
+    if units.unit != "caption" and units.are_enough:
         those = "this caption" if num_captions == 1 else "these captions"
         yield (
             f"the data set has no other captions than {num_captions}: intervals are over pictures (CLIP score) and "
