@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from shoes.dataset.addresses import UNDERSTOOD
@@ -65,6 +66,17 @@ def recognise(folder: Path) -> Catalogue | CaptionedImages:
         found = [*(f"{path.relative_to(folder).as_posix()}/{STYLES}" for path in catalogues), *captions]
         raise DataError([_contradiction(folder, found)])
     return Catalogue(catalogues[0], catalogues[0].relative_to(folder).as_posix())
+
+
+def num_photos(layout: Catalogue | CaptionedImages, most: int) -> int:
+    """How many files of photos there are, counted no further than `most`."""
+    from shoes.dataset.photos import SUFFIXES
+
+    if isinstance(layout, CaptionedImages):
+        return min(len(layout.images), most)
+    with os.scandir(layout.folder / IMAGES) as entries:
+        names = (entry.name for entry in entries if not entry.name.startswith("."))
+        return sum(1 for _ in islice((name for name in names if Path(name).suffix.lower() in SUFFIXES), most))
 
 
 def _is_catalogue(folder: Path) -> bool:

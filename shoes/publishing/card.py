@@ -79,7 +79,7 @@ def card_text(subject: Subject, samples: Sequence[Sample], *, repository: str | 
         samples=samples,
         prompt=samples[0].prompt if samples else trigger or "a product photo",
         kohya_file=KOHYA_FILE,
-        finding=_finding(subject.evaluation.comparisons[0]) if subject.evaluation else "",
+        finding=_finding(subject.evaluation.comparisons[0], subject.evaluation.undecided) if subject.evaluation else "",
         loss=_small(subject.training.loss_difference),
     )
     return f"---\n{header}\n---\n\n{body.strip()}\n"
@@ -172,9 +172,11 @@ def _title(subject: Subject) -> str:
     return f"{name[:1].upper()}{name[1:]}: LoRA for {public_name(subject.base.name)}"
 
 
-def _finding(against_base: Comparison) -> str:
+def _finding(against_base: Comparison, undecided: str) -> str:
     if against_base.identical:
         return "It draws the same pictures as the base: no difference."
+    if undecided or against_base.clip_score is None:
+        return f"No verdict{f', because {undecided}' if undecided else ''}."
     if against_base.is_better:
         return "It draws the captions of photos that it has never seen better than the base."
     return (
@@ -184,8 +186,8 @@ def _finding(against_base: Comparison) -> str:
     )
 
 
-def _small(found: Interval) -> str:
-    return f"{found.mean:+.4f} ({found.level:.0%} interval {found.low:+.4f} to {found.high:+.4f})"
+def _small(found: Interval | None) -> str:
+    return "not known: too few validation photos" if found is None else found.text(4)
 
 
 def _source(source: Mapping[str, Any]) -> str:

@@ -95,6 +95,7 @@ def _content(evidence: Evidence) -> Mapping[str, Any]:
         "differences": results.differences(night.evaluation),
         "arms": results.arms(night.evaluation),
         "spreads": results.spreads(night.evaluation),
+        "interval_in_words": results.interval_in_words(night.evaluation),
         "breakdowns": results.breakdowns(night.evaluation.breakdowns),
         "curves": learning.charts(evidence),
         "checkpoints": checkpoints,
