@@ -123,7 +123,7 @@ def _latent_side(layout: Layout, spoken: Said, header: Header) -> int | None:
 def _measured(folder: Path) -> Said:
     found = measured(folder)
     if found is None:
-        return Said("epsilon", "nothing says, and its UNet draws neither; a YAML beside the file can say it")
+        return Said("epsilon", "nothing says so, and its UNet does not tell; a YAML beside the file can say it")
     return Said(found, "measured on its UNet")
 
 

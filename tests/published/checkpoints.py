@@ -1,7 +1,7 @@
 """Checkpoints in a single file, made of folders in diffusers' format.
 
-The names are those of Stability AI's code, as diffusers' script convert_diffusers_to_original_stable_diffusion.py writes
-them; nothing here knows the converter that reads them.
+The names are those of Stability AI's code, as script convert_diffusers_to_original_stable_diffusion.py in diffusers
+writes them; nothing here knows the converter that reads them.
 """
 
 import re
@@ -66,15 +66,20 @@ def write_checkpoint(
 
 def checkpoint_tensors(folder: Path) -> Tensors:
     """All tensors by the names that they have in a single file."""
-    unet, vae, text = (load_part(folder / part) for part in ("unet", "vae", "text_encoder"))
-    is_open_clip = any(tensor.shape[-1] == 1024 for name, tensor in unet.items() if name.endswith("attn2.to_k.weight"))
+    return named(*(load_part(folder / part) for part in ("unet", "vae", "text_encoder")))
+
+
+def named(unet: Tensors, vae: Tensors, text: Tensors) -> Tensors:
+    """The parts' tensors by the names that they have in a single file."""
     found = {f"model.diffusion_model.{unet_name(name)}": tensor for name, tensor in unet.items()}
     for name, tensor in vae.items():
         new = vae_name(name)
         is_matrix = ".attn_1." in new and new.endswith(".weight") and tensor.ndim == 2
         found[f"first_stage_model.{new}"] = tensor[:, :, None, None] if is_matrix else tensor
     text = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in text.items()}
-    return found | (open_clip(text) if is_open_clip else {f"cond_stage_model.transformer.{n}": t for n, t in text.items()})
+    is_v2 = unet["mid_block.attentions.0.proj_in.weight"].ndim == 2
+    clip = open_clip(text) if is_v2 else {f"transformer.{name}": tensor for name, tensor in text.items()}
+    return found | {f"cond_stage_model.{name}": tensor for name, tensor in clip.items()}
 
 
 def load_part(folder: Path) -> Tensors:
@@ -86,7 +91,9 @@ def unet_name(name: str) -> str:
         name = re.sub(rf"^{re.escape(new)}\.", f"{old}.", name)
     name = re.sub(r"^down_blocks\.(\d)\.resnets\.(\d)\.", lambda m: f"input_blocks.{down(m)}.0.", name)
     name = re.sub(r"^down_blocks\.(\d)\.attentions\.(\d)\.", lambda m: f"input_blocks.{down(m)}.1.", name)
-    name = re.sub(r"^down_blocks\.(\d)\.downsamplers\.0\.conv\.", lambda m: f"input_blocks.{3 * int(m[1]) + 3}.0.op.", name)
+    name = re.sub(
+        r"^down_blocks\.(\d)\.downsamplers\.0\.conv\.", lambda m: f"input_blocks.{3 * int(m[1]) + 3}.0.op.", name
+    )
     name = re.sub(r"^up_blocks\.(\d)\.resnets\.(\d)\.", lambda m: f"output_blocks.{up(m)}.0.", name)
     name = re.sub(r"^up_blocks\.(\d)\.attentions\.(\d)\.", lambda m: f"output_blocks.{up(m)}.1.", name)
     # the first level has no attention before its upsampler
@@ -141,7 +148,9 @@ def open_clip(text: Tensors) -> Tensors:
             joined = torch.cat([text[f"{stem}{part}_proj.{kind}"] for part in "qkv"])
             found[f"transformer.resblocks.{layer}.attn.in_proj_{kind}"] = joined
     last = f"transformer.resblocks.{layers[-1]}."
-    unused = {name.replace(last, f"transformer.resblocks.{layers[-1] + 1}."): t for name, t in found.items() if last in name}
+    unused = {
+        name.replace(last, f"transformer.resblocks.{layers[-1] + 1}."): t for name, t in found.items() if last in name
+    }
     width = text["text_model.embeddings.token_embedding.weight"].shape[1]
     found |= {name: torch.full_like(tensor, 7.0) for name, tensor in unused.items()}
     found |= {
@@ -149,7 +158,7 @@ def open_clip(text: Tensors) -> Tensors:
         "positional_embedding": text["text_model.embeddings.position_embedding.weight"],
         "ln_final.weight": text["text_model.final_layer_norm.weight"],
         "ln_final.bias": text["text_model.final_layer_norm.bias"],
-        "text_projection": torch.ones(width, width),
+        "text_projection": text["text_model.final_layer_norm.bias"].new_ones(width, width),
         "logit_scale": torch.tensor(1.0),
     }
-    return {f"cond_stage_model.model.{name}": tensor for name, tensor in found.items()}
+    return {f"model.{name}": tensor for name, tensor in found.items()}
