@@ -1,6 +1,6 @@
 """Checkpoints in a single file, made of folders in diffusers' format.
 
-The names are those of Stability AI's code, as script convert_diffusers_to_original_stable_diffusion.py in diffusers
+The names are those of Stability AI's code, as diffusers' scripts/convert_diffusers_to_original_stable_diffusion.py
 writes them; nothing here knows the converter that reads them.
 """
 

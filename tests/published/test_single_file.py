@@ -1,8 +1,11 @@
 """A checkpoint in a single file is the model that it was made of, or is refused with words."""
 
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import save, save_file
 
 from flows.cli import main
+from shoes.environment.checks import CHECKS
+from shoes.environment.verify import verify
 from shoes.errors import ConfigurationError, ModelError
 from shoes.model.files import check, diffusion_files, fetch, repair
 from shoes.model.load import load_noise_schedule, load_pipeline, load_unet
@@ -21,9 +27,11 @@ from shoes.model.single.layout import layout_of, read_config
 from shoes.model.single.parts import misfits, plan_parts
 from shoes.model.single.prediction import measure, measured, said
 from shoes.preflight import preflight
-from shoes.reports import ModelReport
+from shoes.publishing.licence import is_on_hub, licence_of, public_name
+from shoes.reports import CheckResult, ModelReport
 from shoes.settings import PROJECT_ROOT, load_settings
-from shoes.spec import Recipe
+from shoes.spec import ModelSpec, Recipe
+from shoes.spec.names import below_home
 from tests.published.checkpoints import Tensors, load_part, named, write_checkpoint
 
 SD15, SD21 = "stable-diffusion-v1-5", "stable-diffusion-2-1-base"
@@ -180,8 +188,6 @@ REFUSED: dict[str, tuple[Mapping[str, tuple[int, ...]], str]] = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_can_not_be_trained_is_told_from_the_header(own_world: Path, kind: str) -> None:
-    from safetensors.torch import save_file
-
     shapes, words = REFUSED[kind]
     file = own_world / "model.safetensors"
     save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, file)
@@ -214,8 +220,6 @@ CONTENTS = {
 @pytest.mark.parametrize("case", CONTENTS)
 @pytest.mark.parametrize("ending", ["safetensors", "ckpt"])
 def test_what_is_no_safetensors_file_is_told_as_what_it_is(own_world: Path, case: str, ending: str) -> None:
-    from safetensors.torch import save
-
     change, words = CONTENTS[case]
     file = own_world / f"model.{ending}"
     file.write_bytes(change(save({"a": torch.zeros(100)})))
@@ -406,16 +410,106 @@ def test_preflight_looks_at_the_header_and_converts_nothing(
     assert not list((own_world / "data/models").glob("single-file-*"))
 
 
-def test_commands_and_checks_know_a_single_file(sd15_file: Path, with_small_data: Path, micro_flags: list[str]) -> None:
-    words = ("--recipe", "demo", *micro_flags, "--model.pretrained_model_name_or_path", str(sd15_file), "--json")
-    before = {one["name"]: one for one in json.loads(shoes("check", *words).stdout)["checks"]}
-    assert "is not converted yet" in before["Model files"]["detail"]
-    assert "converted model 47 MB" in before["Disk"]["detail"]
+def seen_by_check(recipe: Recipe) -> Mapping[str, CheckResult]:
+    checks = [check for check in CHECKS if check.name in ("Model files", "Disk")]
+    return {one.name: one for one in verify(recipe, load_settings(), checks=checks).checks}
+
+
+def test_checks_and_commands_know_a_single_file(sd15_file: Path, micro: Callable[..., Recipe], own_world: Path) -> None:
+    changes = {"model.pretrained_model_name_or_path": str(sd15_file)}
+    before = seen_by_check(micro(changes))
+    assert (before["Model files"].status, "is not converted yet" in before["Model files"].detail) == ("INFO", True)
+    assert "converted model 47 MB" in before["Disk"].detail
+    words = ("--recipe", "demo", "--model.pretrained_model_name_or_path", str(sd15_file), "--json")
     assert json.loads(shoes("model", "verify", *words).stdout)["whole"] is False
     assert json.loads(shoes("model", "fetch", *words).stdout)["base"]["num_files"] == 13
     assert json.loads(shoes("model", "verify", *words).stdout)["whole"] is True
-    tried = json.loads(shoes("model", "try", *words, "--prompt", "a red shoe", "--train.resolution", "64").stdout)
-    assert tried["good"] is True
-    after = {one["name"]: one for one in json.loads(shoes("check", *words).stdout)["checks"]}
-    assert after["Model files"]["status"] == "OK"
-    assert "converted model" not in after["Disk"]["detail"]
+    after = seen_by_check(micro(changes))
+    assert (after["Model files"].status, "converted model" in after["Disk"].detail) == ("OK", False)
+    (own_world / "lora.safetensors").write_bytes(save({"lora_unet_x.lora_down.weight": torch.zeros(1)}))
+    refused = seen_by_check(micro({"model.pretrained_model_name_or_path": "lora.safetensors"}))["Model files"]
+    assert (refused.status, "is a LoRA or another adapter" in refused.detail) == ("ERROR", True)
+    missing = seen_by_check(micro({"model.pretrained_model_name_or_path": "no.safetensors"}))["Model files"]
+    assert (missing.status, "there is no such file" in missing.detail) == ("ERROR", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("~/models/dreams.safetensors", "dreams.safetensors"),
+        ("models/dreams.safetensors", "dreams.safetensors"),
+        ("C:\\Users\\jane\\dreams.safetensors", "dreams.safetensors"),
+        (str(Path.home() / "models/dreams.safetensors"), "dreams.safetensors"),
+        ("owner/name", "owner/name"),
+    ],
+)
+def test_what_is_published_does_not_say_where_the_file_lies(name: str, told: str) -> None:
+    assert public_name(name) == told
+    assert is_on_hub(name) is (name == "owner/name")
+    assert licence_of(name).link == (None if name != "owner/name" else "https://huggingface.co/owner/name")
+    assert ModelSpec(pretrained_model_name_or_path=name).short_name in ("dreams", "C:\\Users\\jane\\dreams", "name")
+    assert below_home(str(Path.home() / "models/x")) == "~/models/x"
+    assert below_home("/elsewhere/x") == "/elsewhere/x"
+
+
+# ---- a night --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_night_on_a_single_file_by_the_command_line(
+    sd15_file: Path, with_small_data: Path, own_world: Path, micro_flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # Prefect's server is asked by sockets
+    home = own_world / "home/jane"
+    (home / "models").mkdir(parents=True)
+    shutil.copy(sd15_file, home / "models/dreams_8.safetensors")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "SHOES_DATA_DIR": str(with_small_data),
+        "SHOES_LOCK_DIR": str(own_world / "locks"),
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "OMP_NUM_THREADS": "1",
+    }
+    base = ("--recipe", "demo", *micro_flags, "--model.pretrained_model_name_or_path", "~/models/dreams_8.safetensors")
+
+    def run(*words: str) -> dict[str, object]:
+        command = [str(Path(sys.executable).with_name("shoes")), *words, "--json"]
+        done = subprocess.run(
+            command, cwd=own_world, env=environment, capture_output=True, text=True, check=False, timeout=1200
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout)
+
+    night = run("run", *base)
+    assert night["state"] == "finished"
+    folder = Path(night["train"]["run_dir"])
+    (converted,) = (with_small_data / "models").glob("single-file-*/")
+    assert run("run", *base)["train"]["fingerprint"] == night["train"]["fingerprint"]
+    drawn = run("generate", *base, "a red shoe", "--out", "pictures")
+    picture = next((own_world / "pictures").glob("*.png"))
+    assert str(home).encode() not in picture.read_bytes()
+    assert b"~/models/dreams_8.safetensors" in picture.read_bytes()
+    assert run("generate", *base, "--from", str(picture))["largest_difference"] == 0
+    exported = Path(run("export", *base, "--merged", "--out", "out")["path"])
+    card = (exported / "README.md").read_text()
+    assert 'from_single_file(\n    "dreams_8.safetensors"' in card
+    assert not any(str(home).encode() in file.read_bytes() for file in exported.rglob("*") if file.is_file())
+    assert drawn
+    config = json.loads((converted / "unet/config.json").read_text())
+    assert config["block_out_channels"] == [32, 64, 128, 128]
+    (home / "models/dreams_8.safetensors").unlink()  # the registered model draws all the same
+    script = "import mlflow; print(mlflow.pyfunc.load_model('models:/casual-shoes-lora-demo/1').predict(['a shoe']))"
+    tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{with_small_data / 'mlruns/mlflow.db'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=own_world,
+        env=environment | tracking,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert "PIL.Image.Image" in done.stdout, done.stderr[-3000:]
+    assert folder.is_dir()
