@@ -268,7 +268,7 @@ def promote(
             adapter_dir=training.adapter_dir,
             adapter_sha256=training.adapter_sha256,
             base_fingerprint=models.base.fingerprint,
-            config=judging.drawing_config(recipe),
+            config={**judging.drawing_config(recipe), "base_fingerprint": models.base.fingerprint},
             tags={"recipe": recipe.name, "training": job.fingerprint, "evaluation": evaluation.fingerprint},
         )
         registry = Registry(settings.tracking_uri, recipe.publish.registered_model)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Literal
 from shoes.device import is_out_of_memory
 from shoes.errors import ModelError, Problem
 from shoes.litter import visible
-from shoes.model.wanted import PICKLES
 from shoes.publishing.export import DIFFUSERS_FILE
 from shoes.reports import Report
+from shoes.spec.names import PICKLES
 from shoes.storage import sha256
 from shoes.tensors import read_tensors
 

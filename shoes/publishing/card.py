@@ -15,6 +15,7 @@ from shoes.publishing.export import KOHYA_FILE
 from shoes.publishing.licence import Licence, is_on_hub, licence_of, public_name
 from shoes.publishing.subject import Subject
 from shoes.reports import Comparison, EvaluationReport, Interval
+from shoes.spec.names import names_weights
 from shoes.storage import remove_path
 
 CARD = "README.md"
@@ -66,7 +67,8 @@ def card_text(subject: Subject, samples: Sequence[Sample], *, repository: str | 
         eval=subject.recipe.eval,
         title=_title(subject),
         base=public_name(subject.base.name),
-        base_on_hub=is_on_hub(subject.base.name),
+        base_on_hub=_is_on_hub(subject),
+        base_is_file=names_weights(subject.base.name),
         variant=subject.recipe.model.variant,
         clip=public_name(subject.recipe.eval.clip_model_name_or_path),
         licence=licence,
@@ -98,7 +100,7 @@ def front_matter(
     values: dict[str, Any] = {"license": licence.id}
     if licence.id == "other":
         values |= {"license_name": _slug(licence.name), "license_link": licence.link}
-    if is_on_hub(subject.base.name):
+    if _is_on_hub(subject):
         values |= {"base_model": subject.base.name, "base_model_relation": "adapter"}
     if manifest and manifest.source.get("kind") == "hub" and is_on_hub(str(manifest.source.get("name"))):
         values["datasets"] = [manifest.source["name"]]
@@ -113,6 +115,11 @@ def front_matter(
         ],
     }
     return ModelCardData(**{name: value for name, value in values.items() if value}).to_yaml()
+
+
+def _is_on_hub(subject: Subject) -> bool:
+    """The base came from the Hub; a folder here may have a name of the same form."""
+    return is_on_hub(subject.base.name) and subject.base.commit is not None
 
 
 def find_samples(evaluation: EvaluationReport, drawings: Path) -> list[Sample]:
