@@ -8,7 +8,7 @@ precision is taken. The last resort is fp32 on the CPU, which is what all others
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -168,11 +168,11 @@ def try_way(compute: Compute, way: Way, facts: DeviceFacts) -> ParityTrial:
 
 def compare(outcome: Outcome, reference: Outcome, way: Way) -> ParityTrial:
     """One trial's errors, against the tolerances of its precision."""
-    errors = {name: _worst(values, reference.values[name]) for name, values in outcome.values.items()}
+    errors = {name: worst_error(values, reference.values[name]) for name, values in outcome.values.items()}
     faults = dict(outcome.failures)
     for name, error in errors.items():
         limit = PARTS[name].tolerance.limit(way.precision, is_tf32=outcome.is_tf32)
-        if reason := _fault(error, limit):
+        if reason := fault_of(error, limit):
             faults[name] = reason
     wrong = tuple(name for name in PARTS if name in faults)
     told = [name for name in wrong if not set(PARTS[name].follows) & set(wrong)]
@@ -183,6 +183,19 @@ def compare(outcome: Outcome, reference: Outcome, way: Way) -> ParityTrial:
 def relative_error(value: "torch.Tensor", reference: "torch.Tensor") -> float:
     """‖value − reference‖ / ‖reference‖; NaN or infinite when the value is."""
     return float((value.double() - reference.double()).norm() / reference.double().norm())
+
+
+def worst_error(values: "Sequence[torch.Tensor]", references: "Sequence[torch.Tensor]") -> float:
+    """The largest relative error of some tensors, each by itself; not finite where any is."""
+    errors = [relative_error(value, reference) for value, reference in zip(values, references, strict=True)]
+    return next((error for error in errors if not math.isfinite(error)), max(errors))
+
+
+def fault_of(error: float, limit: float) -> str:
+    """What is to be said of a relative error; nothing where it is within the limit."""
+    if not math.isfinite(error):
+        return "is not finite"
+    return f"is {_percent(error)} off, {_percent(limit)} are allowed" if error > limit else ""
 
 
 def in_words(trials: tuple[ParityTrial, ...]) -> str:
@@ -202,15 +215,8 @@ def measured_parts(trial: ParityTrial) -> dict[str, float]:
     return {name: error for name, error in errors.items() if error is not None}
 
 
-def _worst(values: "tuple[torch.Tensor, ...]", references: "tuple[torch.Tensor, ...]") -> float:
-    errors = [relative_error(value, reference) for value, reference in zip(values, references, strict=True)]
-    return next((error for error in errors if not math.isfinite(error)), max(errors))
-
-
-def _fault(error: float, limit: float) -> str:
-    if not math.isfinite(error):
-        return "is not finite"
-    return f"is {error:.1%} off, {limit:.1%} are allowed" if error > limit else ""
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.01 else f"{100 * share:.2g}%"
 
 
 def _trial(way: Way, errors: Mapping[str, float], *, verdict: str, wrong: tuple[str, ...] = ()) -> ParityTrial:

@@ -73,6 +73,8 @@ class _Drawn:
     captions: Sequence[str]
     """Of the drawings."""
     photo_captions: Sequence[str]
+    note: str
+    """Why CLIP looked on another device than it was to; nothing: it did not."""
 
 
 def choose_checkpoint(inputs: ChoiceInputs, tools: Tools, on_progress: Progress) -> CheckpointChoice:
@@ -93,6 +95,8 @@ def choose_checkpoint(inputs: ChoiceInputs, tools: Tools, on_progress: Progress)
     pictured = _picture(inputs, drawn) if drawn is not None else {steps[0]: Pictured(None, None)}
     step = choose(pictured)
     why = reason(step, steps, pictured, inputs.losses)
+    if drawn is not None and drawn.note:
+        why = f"{why}; {drawn.note}"
     log.info("the checkpoint of step %d is exported: %s", step, why)
     choice = CheckpointChoice(
         fingerprint=inputs.fingerprint,
@@ -130,14 +134,14 @@ def _draw(inputs: ChoiceInputs, steps: Sequence[int], tools: Tools, on_progress:
     pictures, notes = draw_arms(inputs.canvas, list(arms.values()), drawings, tools, on_progress)
     for note in notes:
         log.info("%s", note)
-    looker = Looker(inputs.clip, inputs.canvas.cache_dir, inputs.device, inputs.batch_size)
+    looker = Looker(inputs.clip, inputs.canvas.cache_dir, inputs.device, inputs.batch_size, inputs.validation)
     seen = {step: looker.at_pictures(pictures[arm.name]) for step, arm in arms.items()}
     photos = looker.at_photos(inputs.validation)
     captions = [drawing.prompt for drawing in drawings]
     texts = looker.read(sorted(set(captions)))
     read = np.stack([texts[caption] for caption in captions])
     cosines = {step: (units * read).sum(1) for step, units in seen.items()}
-    return _Drawn(cosines, seen, photos, captions, [record.caption for record in records])
+    return _Drawn(cosines, seen, photos, captions, [record.caption for record in records], looker.note)
 
 
 def _picture(inputs: ChoiceInputs, drawn: _Drawn) -> dict[int, Pictured]:

@@ -140,7 +140,7 @@ def _report(inputs: EvaluationInputs, folder: Path, found: Found, notes: Sequenc
         memorisation=tell(alarm, by_role[found.pictures_judge].name, pairs),
         gallery=copy_gallery(folder, found.records, found.drawings, found.pictures, drawn),
         half_width_wanted=inputs.spec.half_width,
-        notes=(*inputs.left_out, *notes),
+        notes=(*inputs.left_out, *notes, *(seen.note for seen in found.seen.values() if seen.note)),
     )
 
 

@@ -14,13 +14,14 @@ from shoes.device.memory import is_out_of_memory, release
 from shoes.device.parity import REFERENCE, Outcome, Way
 from shoes.device.tf32 import computes_in_tf32, in_full_fp32
 from shoes.errors import TrainingError
+from shoes.model import configs
 from shoes.model.load import assemble_pipeline, load_noise_schedule, load_text, load_vae
 from shoes.sampling import draw_latents
 from shoes.training import lora
 from shoes.training.cache import encode_photos, encode_text
 from shoes.training.dropout import DropoutKey, use_sample_dropout
 from shoes.training.objective import Batch, Objective
-from shoes.training.passes import Pass, added, by_kind, predict, take_pass, update, wake_adapter
+from shoes.training.passes import Pass, by_kind, predict, take_pass, together, update, wake_adapter
 from shoes.training.randomness import generator
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class Exercise:
             moments=moments,
             noise=torch.randn(moments[:, 0].shape, generator=generator(job.spec.seed, "parity")),
             text=self._read(records, REFERENCE[0]),
-            scaling_factor=vae_scaling_factor(job.model.path),
+            scaling_factor=configs.geometry(job.model.path).scaling_factor,
             schedule=load_noise_schedule(job.model.path),
         )
 
@@ -202,8 +203,7 @@ class Exercise:
             "encode": photos.moments.unbind(1),
             "decode": found.picture,
             **_of_one_image(found.passes[0]),
-            "batch_prediction": tuple(one.predictions[0] for one in passes),
-            "batch_gradient": by_kind(added(passes)),
+            **together(passes),
             "held_out": tuple(found.predictions[place] for place in self._places(self._held_out_size)),
             "sampling": found.drawn,
             "optimizer": self._update(Way(*REFERENCE, fused_optimizer=False)),
@@ -217,8 +217,7 @@ class Exercise:
             return
         if way.micro_batch > 1:
             with found.part("batch_prediction", "batch_gradient", is_vital=False):
-                many = self._pass(objective, dropout, self._places(way.micro_batch))
-                found.values |= {"batch_prediction": many.predictions, "batch_gradient": by_kind(many.gradients)}
+                found.values |= together([self._pass(objective, dropout, self._places(way.micro_batch))])
         with found.part("held_out", is_vital=False):
             found.values["held_out"] = self._predict(objective, self._places(self._held_out_size))
         with found.part("sampling", is_vital=False):

@@ -81,9 +81,12 @@ def predict(objective: Objective, batch: Batch) -> "tuple[torch.Tensor, ...]":
     return tuple(predicted[0])
 
 
-def added(passes: Sequence[Pass]) -> "dict[str, torch.Tensor]":
-    """Gradients of several passes together."""
-    return {name: sum((one.gradients[name] for one in passes[1:]), start) for name, start in passes[0].gradients.items()}
+def together(passes: Sequence[Pass]) -> "dict[str, tuple[torch.Tensor, ...]]":
+    """What several passes, or one over as many images, give of a micro-batch, by the names of `device.parity.PARTS`."""
+    names = passes[0].gradients
+    gradients = {name: sum((one.gradients[name] for one in passes[1:]), passes[0].gradients[name]) for name in names}
+    predictions = tuple(image for one in passes for image in one.predictions)
+    return {"batch_prediction": predictions, "batch_gradient": by_kind(gradients)}
 
 
 def by_kind(tensors: "Mapping[str, torch.Tensor]") -> "tuple[torch.Tensor, ...]":
