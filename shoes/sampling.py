@@ -1,6 +1,7 @@
 """Seeded prompts to images, the same whatever the batch they are drawn in."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from shoes.batches import batched
@@ -64,7 +65,7 @@ def draw_pixels(
     import torch
 
     for batch in batched(drawings, batch_size):
-        with torch.inference_mode():
+        with torch.inference_mode(), _sampler_for(pipeline, num_inference_steps):
             latents = pipeline(
                 [drawing.prompt for drawing in batch],
                 negative_prompt=[negative_prompt] * len(batch),
@@ -77,6 +78,19 @@ def draw_pixels(
             ).images
             pixels = _decode(pipeline, latents)
         yield pixels
+
+
+@contextmanager
+def _sampler_for(pipeline: "StableDiffusionPipeline", num_inference_steps: int) -> Iterator[None]:
+    """The pipeline's own sampler, or one like it where it can't draw in so few steps."""
+    from shoes.model.load import scheduler_for
+
+    own = pipeline.scheduler
+    pipeline.scheduler = scheduler_for(own, num_inference_steps)
+    try:
+        yield
+    finally:
+        pipeline.scheduler = own
 
 
 def to_image(pixels: "torch.Tensor") -> "Image":

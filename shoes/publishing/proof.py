@@ -144,10 +144,12 @@ def _some(names: list[str]) -> str:
 
 def _relative_error(expected: Update, found: Update) -> float:
     """|found − expected| / |expected|; infinite where the shapes differ, only one is zero, or one is not finite."""
+    from torch.linalg import vector_norm
+
     first, second = expected.weight, found.weight.to(expected.up.device)
     if first.shape != second.shape:
         return math.inf
-    size, error = first.norm().item(), (second - first).norm().item()
+    size, error = vector_norm(first).item(), vector_norm(second - first).item()
     if size == 0:
         return 0.0 if error == 0 else math.inf
     return error / size if math.isfinite(error) else math.inf

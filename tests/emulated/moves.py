@@ -23,12 +23,11 @@ def move(computer: Computer, tensor: torch.Tensor, args: tuple[Any, ...], kwargs
     """
     args = tuple(part for value in args for part in _like(value))
     wanted = next((kind for value in (*args, kwargs.get("device")) if (kind := _kind(value))), None)
-    args = tuple(value for value in args if _kind(value) is None)
-    kwargs = {name: value for name, value in kwargs.items() if name != "device"}
+    dtype = next((value for value in (*args, kwargs.get("dtype")) if isinstance(value, torch.dtype)), tensor.dtype)
     is_here = isinstance(tensor, DeviceTensor)
     if wanted is None or (wanted == "mps") == is_here:
-        return torch.Tensor.to(tensor, *args, **kwargs) if args or kwargs else tensor
-    dtype = next((value for value in (*args, kwargs.get("dtype")) if isinstance(value, torch.dtype)), tensor.dtype)
+        copy = kwargs.get("copy", [value for value in args if isinstance(value, bool)][1:2] == [True])
+        return torch.Tensor.to(tensor, dtype, copy=copy)
     if is_here and dtype in UNKNOWN_DTYPES:
         raise TypeError(UNKNOWN_DTYPES[dtype])
     if dtype != tensor.dtype:

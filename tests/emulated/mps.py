@@ -102,12 +102,22 @@ def _patch_torch(patch: pytest.MonkeyPatch) -> None:
     }.items():
         patch.setattr(torch.mps, name, value)
     patch.setattr(torch, "inference_mode", _without_gradients)
+    patch.setattr(torch._C, "_group_tensors_by_device_and_dtype", _grouped)
     _patch_autocast(patch)
 
 
 def _without_gradients(mode: bool = True) -> AbstractContextManager[object]:
     """PyTorch's inference mode does not look into tensors that hold others; what it forbids, the CPU forbids too."""
     return torch.no_grad() if mode else nullcontext()
+
+
+_group = torch._C._group_tensors_by_device_and_dtype
+
+
+def _grouped(lists: list[list[Any]], with_indices: bool = False) -> dict[tuple[torch.device, torch.dtype], Any]:
+    """C++ takes the device's tensors for the CPU's; lists of both are not grouped here."""
+    here = next(iter(lists[0])).device
+    return {(here, dtype): group for (_, dtype), group in _group(lists, with_indices).items()}
 
 
 def _patch_autocast(patch: pytest.MonkeyPatch) -> None:
@@ -120,7 +130,14 @@ def _patch_autocast(patch: pytest.MonkeyPatch) -> None:
         if device_type == "mps":
             self.device = "cpu"
 
+    is_on, dtype_of = torch.is_autocast_enabled, torch.get_autocast_dtype
+
+    def dtype_for_device(device_type: str) -> torch.dtype:
+        return dtype_of("cpu" if device_type == "mps" and is_on("cpu") else device_type)
+
     patch.setattr(autocast, "__init__", make_for_device)
+    patch.setattr(torch, "is_autocast_enabled", lambda kind: is_on("cpu" if kind == "mps" else kind))
+    patch.setattr(torch, "get_autocast_dtype", dtype_for_device)
 
 
 def _patch_facts(patch: pytest.MonkeyPatch, machine: dict[str, str], macos: str) -> None:

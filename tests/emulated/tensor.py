@@ -4,6 +4,7 @@ C++ is told that they lie on the CPU, since a build of PyTorch without MPS has n
 device from there (moves, factories, autocast) is caught before it arrives there: `tests.emulated.frontend`.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ class Computer:
         self.waits = 0
         """How often the processor waited for a value of the device's."""
         self.products: set[Product] = set()
-        """The matrix products that were computed; of batched ones, one of the batch."""
+        """The matrix products that were computed, of batched ones one of the batch; and the gradients of convolutions'
+        weights, which sum over samples and pixels."""
 
     def compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What an operator returns for inputs of which at least one is on the device.
@@ -108,7 +110,7 @@ class Computer:
             raise NotImplementedError(
                 f"The operator 'aten::{call.operator}' is not currently implemented for the MPS device."
             )
-        self._note(call)
+        self._note(call, args)
         inner_args, inner_kwargs = tree_map(_values, (args, kwargs))
         result = func(*inner_args, **inner_kwargs)
         if call.operator == "copy_" and not isinstance(args[0], DeviceTensor):
@@ -120,12 +122,15 @@ class Computer:
             _spoil(fault.change, func, args, inner_args, result)
         return self._on_device(func, (args, kwargs), result)
 
-    def _note(self, call: Call) -> None:
+    def _note(self, call: Call, inputs: tuple[Any, ...]) -> None:
         self.calls[call.operator] += 1
         self.waits += call.operator == "_local_scalar_dense"
         if call.name in PRODUCTS and len(call.shapes) >= 2:
             left, right = call.shapes[-2:]
             self.products.add(Product(left[-2], left[-1], right[-1]))
+        if call.name == "convolution_backward" and inputs[10][1]:  # the gradient of the weight
+            (samples, outputs, *pixels), _, (_, *kernel) = call.shapes[:3]
+            self.products.add(Product(outputs, samples * math.prod(pixels), math.prod(kernel)))
 
     @staticmethod
     def _on_device(func: Any, inputs: Any, result: Any) -> Any:
