@@ -1,6 +1,7 @@
 """Seeded prompts to images, the same whatever the batch they are drawn in."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from shoes.batches import batched
@@ -89,7 +90,7 @@ def draw_latents(
     """The same in one batch, before the VAE decodes them: B×4×H/8×W/8 for SD 1.5, scaled."""
     import torch
 
-    with torch.inference_mode():
+    with torch.inference_mode(), _sampler_for(pipeline, num_inference_steps):
         latents: torch.Tensor = pipeline(
             [drawing.prompt for drawing in drawings],
             negative_prompt=[negative_prompt] * len(drawings),
@@ -101,6 +102,19 @@ def draw_latents(
             output_type="latent",
         ).images
     return latents
+
+
+@contextmanager
+def _sampler_for(pipeline: "StableDiffusionPipeline", num_inference_steps: int) -> Iterator[None]:
+    """The pipeline's own sampler, or one like it where it can't draw in so few steps."""
+    from shoes.model.load import scheduler_for
+
+    own = pipeline.scheduler
+    pipeline.scheduler = scheduler_for(own, num_inference_steps)
+    try:
+        yield
+    finally:
+        pipeline.scheduler = own
 
 
 def to_image(pixels: "torch.Tensor") -> "Image":
