@@ -101,6 +101,8 @@ class _Drawn:
     units: Sequence[str]
     """Of the drawings, by the photos that they belong to."""
     photo_units: Sequence[str]
+    note: str
+    """Why CLIP looked on another device than it was to; nothing: it did not."""
 
     @property
     def has_distances(self) -> bool:
@@ -128,6 +130,8 @@ def choose_checkpoint(inputs: ChoiceInputs, tools: Tools, on_progress: Progress)
     pictured = _picture(inputs, drawn) if drawn is not None else {lowest(inputs.photo_losses): Pictured(None, None)}
     step = choose(pictured)
     why = reason(step, steps, pictured, inputs.losses, why_not_drawn="" if units.are_enough else units.why_too_few)
+    if drawn is not None and drawn.note:
+        why = f"{why}; {drawn.note}"
     log.info("the checkpoint of step %d is exported: %s", step, why)
     choice = CheckpointChoice(
         fingerprint=inputs.fingerprint,
@@ -164,7 +168,7 @@ def _draw(inputs: ChoiceInputs, steps: Sequence[int], tools: Tools, on_progress:
     pictures, notes = draw_arms(inputs.canvas, list(arms.values()), drawings, tools, on_progress)
     for note in notes:
         log.info("%s", note)
-    looker = Looker(inputs.clip, inputs.canvas.cache_dir, inputs.device, inputs.batch_size)
+    looker = Looker(inputs.clip, inputs.canvas.cache_dir, inputs.device, inputs.batch_size, inputs.validation)
     seen = {step: looker.at_pictures(pictures[arm.name]) for step, arm in arms.items()}
     photos = looker.at_photos(inputs.validation)
     captions = [drawing.prompt for drawing in drawings]
@@ -172,7 +176,7 @@ def _draw(inputs: ChoiceInputs, steps: Sequence[int], tools: Tools, on_progress:
     read = np.stack([texts[caption] for caption in captions])
     cosines = {step: (vectors * read).sum(1) for step, vectors in seen.items()}
     units = inputs.photo_units.names
-    return _Drawn(cosines, seen, photos, [units[drawing.record] for drawing in drawings], units)
+    return _Drawn(cosines, seen, photos, [units[drawing.record] for drawing in drawings], units, looker.note)
 
 
 def _picture(inputs: ChoiceInputs, drawn: _Drawn) -> dict[int, Pictured]:

@@ -145,7 +145,12 @@ def _report(inputs: EvaluationInputs, folder: Path, found: Found, notes: Sequenc
         memorisation=memorisation,
         gallery=copy_gallery(folder, found.records, found.drawings, found.pictures, drawn),
         half_width_wanted=inputs.spec.half_width,
-        notes=(*inputs.left_out, *notes, *left_out(found, memorisation)),
+        notes=(
+            *inputs.left_out,
+            *notes,
+            *(seen.note for seen in found.seen.values() if seen.note),
+            *left_out(found, memorisation),
+        ),
         undecided=why_undecided(found),
     )
 

@@ -18,21 +18,45 @@ class HeldOutLoss(Report):
 
 
 class ParityTrial(Report):
-    """One training step and one decode on a device, compared with fp32 on the CPU; errors are relative (L2 norms)."""
+    """One way of computing, compared with fp32 on the CPU in every kind of work that a night does.
+
+    Errors are relative (L2 norms); None: not measured, or not finite.
+    """
 
     device: str
     precision: str
     passed: bool
     verdict: str
     """In words: why it was taken, or what was wrong."""
-    loss_error: float | None = None
-    """None here and below: not finite, or not measured."""
-    prediction_error: float | None = None
-    """Of the noise that the UNet predicts."""
-    gradient_error: float | None = None
-    """Of all the adapter's gradients together."""
+    wrong: tuple[str, ...] = ()
+    """Parts that were wrong, by their names in `device.parity.PARTS`: those of the errors below."""
+    device_name: str = ""
+    """Of the device on which this was found; empty where it was not written down yet."""
+    checkpointing: str = ""
+    micro_batch: int | None = None
+    fused_optimizer: bool | None = None
+    text_error: float | None = None
+    """Of the text encoder's output."""
+    encode_error: float | None = None
+    """Of the moments that the VAE encodes photos to."""
     decode_error: float | None = None
     """Of the picture that the VAE decodes."""
+    loss_error: float | None = None
+    """Of a training step on one image."""
+    prediction_error: float | None = None
+    """Of the noise that the UNet predicts in it."""
+    gradient_error: float | None = None
+    """Of all the adapter's gradients together."""
+    batch_prediction_error: float | None = None
+    """Of the noise that is predicted in a step on a whole micro-batch."""
+    batch_gradient_error: float | None = None
+    """Of the gradients of that step."""
+    held_out_error: float | None = None
+    """Of the noise that is predicted without gradients, as for the held-out loss."""
+    sampling_error: float | None = None
+    """Of the latents that a few guided steps of the sampler draw."""
+    optimizer_error: float | None = None
+    """Of what a few updates change."""
     seconds: float = 0.0
 
 

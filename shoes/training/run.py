@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -20,7 +21,7 @@ from shoes.spec import EvalSpec, InferenceSpec, Recipe, TrainSpec
 from shoes.storage import fingerprint, hash_files, pretty_json, where_now, write_text
 from shoes.training import checkpoint, choice
 from shoes.training.moving import on_this_machine
-from shoes.training.parity import check_precision
+from shoes.training.parity import check_device
 
 log = logging.getLogger(__name__)
 FORMAT = 2
@@ -117,7 +118,8 @@ class Decisions:
     memory_limits: str = "none"
     """Environment variables of the MPS allocator, as `device.memory.apply_limits` reads them."""
     parity: tuple[ParityTrial, ...] = ()
-    """Precisions that were tried against fp32 on the CPU; the last one is the run's. Empty: nothing to try."""
+    """What was tried against fp32 on the CPU, on the device that each names; the last one is the run's. Empty: nothing
+    to try."""
     processes: int = 1
     """How many share each effective batch."""
     rate_cuts: tuple[int, ...] = ()
@@ -210,26 +212,33 @@ def _decide(job: Job) -> Decisions:
 
 
 def _checked(job: Job, planned: Decisions) -> Decisions:
-    """The plan, or a safer precision where the device computes something else than the CPU."""
+    """The plan, or a safer way where the device computes something else than the CPU."""
     facts = device.measure()
-    trials = check_precision(job, planned, facts)
+    trials = check_device(job, planned, facts)
+    return with_parity(job.spec, planned, trials, facts)
+
+
+def with_parity(
+    spec: TrainSpec, planned: Decisions, trials: tuple[ParityTrial, ...], facts: device.DeviceFacts
+) -> Decisions:
+    """Decisions by what was found when they were tried: the last trial's, with the reason for each change."""
     if len(trials) < 2:
         return replace(planned, parity=trials)
-    taken = trials[-1]
-    checkpointing = device.choose_checkpointing(job.spec, taken.device, taken.precision, facts)
-    changed = {"precision": in_words(trials), "checkpointing": checkpointing.reason}
-    if taken.device != planned.device:
-        changed["device"] = in_words(trials)
-    return replace(
-        planned,
-        device=taken.device,
-        precision=taken.precision,
-        checkpointing=checkpointing.value,
-        micro_batch=job.spec.train_batch_size,
-        memory_bytes=memory_room(taken.device, facts),
-        reasons={name: why for name, why in planned.reasons.items() if name != "micro_batch"} | changed,
-        parity=trials,
-    )
+    taken, why = trials[-1], in_words(trials)
+    changed: dict[str, Any] = {
+        name: value
+        for name in ("device", "precision", "checkpointing", "micro_batch", "fused_optimizer")
+        if (value := getattr(taken, name)) != getattr(planned, name)
+    }
+    reasons = {{"fused_optimizer": "optimizer"}.get(name, name): why for name in changed}
+    is_elsewhere = {"device", "precision"} & changed.keys()
+    if is_elsewhere:
+        reasons["precision"] = why
+        reasons["checkpointing"] = device.choose_checkpointing(spec, taken.device, taken.precision, facts).reason
+        reasons.pop("micro_batch", None)  # the recipe's own: it is tuned anew
+    kept = {name: why for name, why in planned.reasons.items() if not (is_elsewhere and name == "micro_batch")}
+    room = memory_room(taken.device, facts)
+    return replace(planned, **changed, memory_bytes=room, reasons=kept | reasons, parity=trials)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shoes.device.parity import in_words
 from shoes.publishing.page.numbers import plain, signed
 from shoes.reports import Breakdown, Comparison, HeldOutLoss, Interval, NightReport
 from shoes.spec import Recipe
@@ -236,7 +237,8 @@ def _wrong_device(case: _Case) -> Iterator[Step]:
     if len(case.night.train.parity) > 1:
         yield Step(
             "See what is wrong with the device",
-            "In the precision that was meant it computed other numbers than the CPU, and a safer one was taken.",
+            "As it was meant it computed other numbers than the CPU, and a safer way was taken: "
+            f"{in_words(case.night.train.parity)}.",
             shlex.join(["shoes", "check", "--explain", "--recipe", str(case.spec)]),
         )
 
