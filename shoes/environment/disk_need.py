@@ -98,7 +98,9 @@ def rank_one_parameters(shapes: Mapping[str, Sequence[int]], targets: Sequence[s
     return sum(math.prod(shape[1:]) + shape[0] for name, shape in shapes.items() if f".{name}".endswith(ends))
 
 
-def disk_need(recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes: int) -> tuple[Part, ...]:
+def disk_need(
+    recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes: int, converted_bytes: int = 0
+) -> tuple[Part, ...]:
     """Every part of what a night writes that is not here yet."""
     spec, picture = recipe.train, int(recipe.train.resolution**2 * 3 * PNG_SHARE)
     latent = 2 * geometry.latent_channels * (spec.resolution // geometry.downscale) ** 2 * FLOAT_BYTES
@@ -113,6 +115,7 @@ def disk_need(recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes
     seen = photos.train * (2 if spec.random_flip else 1)  # mirrored photos are encoded, too
     parts = (
         Part(mark("model download"), download_bytes),
+        Part(mark("converted model"), converted_bytes),
         Part(mark("data set"), 0 if photos.are_here else photos.total * picture),
         Part(mark("latent cache"), (seen + photos.val + photos.test) * latent + photos.captions * caption),
         Part(mark("checkpoints"), checkpoints),

@@ -5,21 +5,20 @@ manifest beside a shipped model, or, for a folder that has none, from its first 
 folder, every later start compares with them, and no later start asks the Hub.
 """
 
-import json
 import logging
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
 
 from shoes.errors import ModelError, Problem
-from shoes.model import architecture, contents
-from shoes.model.contents import PARTS, Contents, Unreadable
+from shoes.model import contents
+from shoes.model.contents import Contents
 from shoes.model.download import download, require_space
 from shoes.model.hub import Announcement, announce
 from shoes.model.known import KNOWN_HASHES
+from shoes.model.presence import missing_shards, pickles, unusable
 from shoes.model.record import (
     Record,
     check_file,
@@ -29,10 +28,13 @@ from shoes.model.record import (
     record_file,
     shipped_record,
 )
-from shoes.model.wanted import PICKLES, Wanted, clip_files, diffusion_files, files_in, is_local
+from shoes.model.single import place as single
+from shoes.model.single.conversion import require_plan
+from shoes.model.wanted import Wanted, clip_files, diffusion_files, files_in, is_local, is_single_file
 from shoes.reports import FileCheck, ModelCheck, ModelReport
 from shoes.settings import Settings
-from shoes.storage import sha256
+from shoes.spec.names import names_weights
+from shoes.storage import damage, remove_path, sha256
 
 __all__ = ["Wanted", "check", "clip_files", "diffusion_files", "fetch", "inspect", "is_local", "repair"]
 
@@ -49,19 +51,33 @@ def fetch(wanted: Wanted, settings: Settings) -> ModelReport:
         TransientError: the Hub could not be reached; what has arrived is kept.
     """
     started = time.monotonic()
-    find = _local_record if is_local(wanted, settings) else _hub_record
-    folder, record, is_new = find(wanted, settings)
+    wanted = _as_kept(wanted, settings)
+    folder, record, is_new = _find(wanted, settings)
     files = [check_file(record, folder, path) for path in record.files]
-    _require(_damage(wanted, folder, files, settings) or _unusable(wanted, folder, list(record.files)))
+    _require(_damage(wanted, folder, files, settings) or unusable(wanted, folder, list(record.files)))
     _require(_defects(wanted, folder, _look_inside(wanted, folder, record, settings), settings))
-    if is_new and record.commit is None:
+    if is_new and not record.sources:
         _keep_first_use(wanted, folder, record, settings)
     return _report(wanted, folder, record, is_new=is_new, seconds=time.monotonic() - started)
 
 
+def fetch_converted(base_fingerprint: str, wanted: Wanted, settings: Settings) -> Path | None:
+    """The folder that was made of a single file, found by its fingerprint; None where none is there and whole."""
+    if not names_weights(wanted.name):
+        return None
+    wanted = diffusion_files(wanted.name, None, None)
+    folder = single.find_converted(base_fingerprint, wanted, settings)
+    return None if folder is None or damage(folder) else folder
+
+
 def repair(wanted: Wanted, settings: Settings) -> ModelReport:
-    """As `fetch`, after removing those files of a downloaded model that are damaged; folders are never changed."""
-    if not is_local(wanted, settings):
+    """As `fetch`, after removing what is damaged of a downloaded or converted model; folders are never changed."""
+    if is_single_file(wanted, settings):
+        found = check(wanted, settings)
+        if found.path is not None and any(file.status != "OK" for file in found.files):
+            log.warning("%s is damaged: %s is converted again", found.path, found.name)
+            remove_path(found.path)
+    elif not is_local(wanted, settings):
         found = check(wanted, settings)
         for file in found.files:
             if file.status == "damaged" and found.path is not None:
@@ -76,13 +92,16 @@ def check(wanted: Wanted, settings: Settings) -> ModelCheck:
     Raises:
         ModelError: a manifest or record can't be read, there is no such folder, or it is no model.
     """
+    wanted = _as_kept(wanted, settings)
+    if is_single_file(wanted, settings) and (place := single.place_of(wanted, settings)).source is None:
+        return _unconverted(wanted, place)
     found = _kept_record(wanted, settings)
     if found is None:
         text = f"{wanted.name} is not here yet: `shoes model fetch` downloads it"
         return ModelCheck(name=wanted.name, path=None, files=(), problems=(text,))
     folder, record, _ = found
     files = tuple(check_file(record, folder, path) for path in sorted(record.files))
-    problems = _damage(wanted, folder, files, settings) or _unusable(wanted, folder, list(record.files))
+    problems = _damage(wanted, folder, files, settings) or unusable(wanted, folder, list(record.files))
     return ModelCheck(name=wanted.name, path=folder, files=files, problems=tuple(map(str, problems)))
 
 
@@ -92,6 +111,7 @@ def inspect(checked: ModelCheck, wanted: Wanted, settings: Settings, *, most_byt
     Args:
         most_bytes: the values in larger files are not read.
     """
+    wanted = _as_kept(wanted, settings)
     found = None if checked.problems else _kept_record(wanted, settings)
     if found is None:
         return checked
@@ -106,17 +126,40 @@ def inspect(checked: ModelCheck, wanted: Wanted, settings: Settings, *, most_byt
 
 def _kept_record(wanted: Wanted, settings: Settings) -> tuple[Path, Record, bool] | None:
     """A model that is here, its record, and whether that was made just now; nothing for one that is on the Hub only."""
+    if is_single_file(wanted, settings):
+        place = single.place_of(wanted, settings)
+        return None if place.source is None else (place.folder, single.record_of(place, wanted), False)
     if is_local(wanted, settings):
         return _local_record(wanted, settings)
     kept = read_record(record_file(wanted, settings))
     return None if kept is None else (_downloaded_to(wanted, str(kept.commit), settings), kept, False)
 
 
+def _as_kept(wanted: Wanted, settings: Settings) -> Wanted:
+    """What is looked for on the disk: of what a single file becomes there is one variant."""
+    is_base = wanted.kind == "diffusion" and is_single_file(wanted, settings)
+    return diffusion_files(wanted.name, None, None) if is_base else wanted
+
+
+def _find(wanted: Wanted, settings: Settings) -> tuple[Path, Record, bool]:
+    if is_single_file(wanted, settings):
+        return single.converted(wanted, settings)
+    return _local_record(wanted, settings) if is_local(wanted, settings) else _hub_record(wanted, settings)
+
+
+def _unconverted(wanted: Wanted, place: single.Place) -> ModelCheck:
+    """A single file that was not used yet, but can be by what its header says."""
+    require_plan(place.file)
+    text = f"{wanted.name} is not converted yet: `shoes model fetch` does it once, or the first run"
+    return ModelCheck(name=wanted.name, path=None, files=(), problems=(text,))
+
+
 def _local_folder(wanted: Wanted, settings: Settings) -> Path:
     folder = settings.locate(wanted.name)
     if not folder.is_dir():
+        kind = "file" if names_weights(wanted.name) else "folder"
         fix = "correct the path, or name a model on the Hub such as owner/name"
-        raise ModelError([Problem(str(folder), "there is no such folder", fix)])
+        raise ModelError([Problem(str(folder), f"there is no such {kind}", fix)])
     return folder
 
 
@@ -127,7 +170,7 @@ def _local_record(wanted: Wanted, settings: Settings) -> tuple[Path, Record, boo
     if kept is not None:
         return folder, kept, False
     available = files_in(folder)
-    _require(_unusable(wanted, folder, available))
+    _require(unusable(wanted, folder, available))
     hashes = {path: sha256(folder / path) for path in wanted.among(available).select(available)}
     sizes = {path: (folder / path).stat().st_size for path in hashes}
     return folder, Record(model=wanted.name, files=hashes, num_bytes=sizes), True
@@ -169,7 +212,7 @@ def _first_download(wanted: Wanted, settings: Settings) -> Record:
     configs = [path for path in paths if not path.endswith(".safetensors")]
     download(announced, configs, folder)
     available = list(announced.files)
-    _require(_unusable(wanted, folder, available) + _missing_shards(wanted, folder, available))
+    _require(unusable(wanted, folder, available) + missing_shards(wanted, folder, available))
     download(announced, paths, folder)
     sources = {path: _source(announced, path) for path in paths}
     return Record(
@@ -221,113 +264,16 @@ def _require(problems: Sequence[Problem]) -> None:
         raise ModelError(problems)
 
 
-def _unusable(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Problem]:
-    """Why these files are no model that can be used: another architecture, or files that are not there.
-
-    Args:
-        available: files that are in the folder, or that the Hub has.
-    """
-    if wanted.kind == "clip":
-        problems = architecture.clip_problems(folder)
-    elif wanted.kind == "vision":
-        problems = architecture.vision_problems(folder)
-    elif "model_index.json" in available:
-        problems = architecture.pipeline_problems(folder)
-        if _is_another_class(folder):  # then which files it lacks is no news
-            return problems
-    else:
-        problems = []
-    return problems + _missing(wanted, available) + _ambiguous(wanted, folder, available)
-
-
-def _ambiguous(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Problem]:
-    """Weights that would be loaded in place of those that are verified: fp16 and shards can go first."""
-    if not folder.is_dir():
-        return []
-    there, problems = files_in(folder), []
-    chosen = contents.offered(wanted.kind, available, wanted.variant)
-    for part in PARTS[wanted.kind]:
-        loaded = part.loaded(there)
-        if part in chosen and loaded not in (None, chosen[part]):
-            fix = "use --model.variant fp16, or remove the fp16 files" if ".fp16." in loaded else "remove one of them"
-            usual = Path(chosen[part]).name
-            text = f"lies beside the weights that are asked for, {usual}, and would be loaded in their place"
-            problems.append(Problem(str(folder / loaded), text, fix))
-        if (folder / part.name / "adapter_config.json").is_file():
-            text = "would have the weights of another model loaded in place of those beside it"
-            problems.append(Problem(str(folder / part.name / "adapter_config.json"), text, "remove it"))
-    return problems
-
-
-def _is_another_class(folder: Path) -> bool:
-    try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return True
-    return not isinstance(index, dict) or index.get("_class_name") != "StableDiffusionPipeline"
-
-
-def _missing(wanted: Wanted, available: Sequence[str]) -> list[Problem]:
-    missing = [name for name in wanted.among(available).weights if name not in available]
-    if not missing:
-        return []
-    fix = partial(_fix_missing, wanted, available=available)
-    problems = [Problem(f"{wanted.name}/{name}", "is missing", fix(name)) for name in missing]
-    return problems + _pickles(wanted, available)
-
-
-def _missing_shards(wanted: Wanted, folder: Path, available: Sequence[str]) -> list[Problem]:
-    """Shards that an index lists and the Hub has not; an index that can't be read."""
-    problems = []
-    for part, name in contents.offered(wanted.kind, available, wanted.variant).items():
-        if not (name.endswith(".json") and (folder / name).is_file()):
-            continue
-        try:
-            shards = [part.path(shard) for shard in contents.read_shards(folder / name)]
-        except Unreadable as error:
-            fix = "name another model, or another revision of it"
-            problems.append(Problem(str(folder / name), str(error), fix))
-        else:
-            fix = "name a revision that has all shards, or a model with its weights in one file"
-            lacking = [shard for shard in shards if shard not in available]
-            problems += [Problem(f"{wanted.name}/{path}", f"is missing; {name} lists it", fix) for path in lacking]
-    return problems
-
-
-def _pickles(wanted: Wanted, available: Sequence[str]) -> list[Problem]:
-    """What lies there in place of safetensors."""
-    text = "is a pickle, which can run code when it is loaded"
-    fix = (
-        "name a model with safetensors; or, where you trust the file, convert it once with diffusers: "
-        "`from_pretrained(…, use_safetensors=False)` (a single file: `from_single_file(…)`), then "
-        "`save_pretrained(FOLDER)`, and give that folder"
-    )
-    return [Problem(f"{wanted.name}/{path}", text, fix) for path in available if path.endswith(PICKLES)]
-
-
-def _fix_missing(wanted: Wanted, name: str, available: Sequence[str]) -> str:
-    part = next((part for part in PARTS[wanted.kind] if part.usual(wanted.variant) == name), None)
-    if part is not None and wanted.variant and part.weights(available, None) is not None:
-        return "the model has no fp16 weights: use --model.variant none"
-    others = part.variants(available) if part is not None else []
-    if "fp16" in others and wanted.kind == "diffusion":
-        return "the model has these weights in fp16: use --model.variant fp16"
-    if others:
-        return (
-            f"the model has these weights only as {', '.join(others)}: give another model, or, where that is what you "
-            f"want, a folder in which they have the usual name, {Path(name).name}"
-        )
-    return f"give a model in diffusers' format with {name}"
-
-
 def _damage(wanted: Wanted, folder: Path, files: Sequence[FileCheck], settings: Settings) -> list[Problem]:
     fix = "restore it from where the folder came from"
-    if not is_local(wanted, settings):
+    if is_single_file(wanted, settings):
+        fix = "`shoes model fetch` converts the file again"
+    elif not is_local(wanted, settings):
         fix = "`shoes model fetch` downloads what is damaged again, and nothing else"
     texts = {"missing": "is missing", "damaged": "has other bytes than it should have"}
     problems = [Problem(str(folder / file.path), texts[file.status], fix) for file in files if file.status != "OK"]
     is_weight_missing = any(file.status == "missing" and file.path.endswith(".safetensors") for file in files)
-    return problems + (_pickles(wanted, files_in(folder)) if is_weight_missing else [])
+    return problems + (pickles(wanted, files_in(folder)) if is_weight_missing else [])
 
 
 def _look_inside(
@@ -338,7 +284,9 @@ def _look_inside(
 
 
 def _defects(wanted: Wanted, folder: Path, inside: Contents, settings: Settings) -> list[Problem]:
-    return contents.problems(folder, inside.defects, is_local=is_local(wanted, settings))
+    came_alone = is_single_file(wanted, settings)
+    origin: contents.Origin = "file" if came_alone else "folder" if is_local(wanted, settings) else "Hub"
+    return contents.problems(folder, inside.defects, origin)
 
 
 def _report(wanted: Wanted, folder: Path, record: Record, *, is_new: bool, seconds: float) -> ModelReport:
@@ -364,6 +312,8 @@ def _verified_against(record: Record, is_new: bool) -> str:
 
 
 def _notes(wanted: Wanted, record: Record) -> tuple[str, ...]:
+    if record.notes:
+        return record.notes
     if record.commit is None or record.revision == record.commit:
         return ()
     asked = wanted.revision or "main"

@@ -180,6 +180,24 @@ def load_scheduler(path: Path, name: SchedulerName) -> Any:
     return classes[name].from_pretrained(path, subfolder="scheduler", local_files_only=True)
 
 
+def scheduler_for(scheduler: Any, num_inference_steps: int) -> Any:
+    """A sampler that draws in so few steps: the one that is given, or one like it.
+
+    PNDM with a Runge-Kutta start needs four steps for it; with fewer it starts as PLMS does, and as Stable Diffusion's
+    own configuration says. Euler's only step would be the schedule's last one, which takes no noise away: it is the
+    first instead.
+    """
+    import diffusers
+
+    config = scheduler.config
+    if isinstance(scheduler, diffusers.PNDMScheduler) and not config.skip_prk_steps and num_inference_steps < 4:
+        return diffusers.PNDMScheduler.from_config(config, skip_prk_steps=True)
+    is_euler = isinstance(scheduler, diffusers.EulerDiscreteScheduler)
+    if is_euler and config.timestep_spacing == "linspace" and num_inference_steps == 1:
+        return diffusers.EulerDiscreteScheduler.from_config(config, timestep_spacing="trailing")
+    return scheduler
+
+
 def load_noise_schedule(path: Path) -> Any:
     """The DDPM noise schedule that the model was trained with."""
     from diffusers import DDPMScheduler

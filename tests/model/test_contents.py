@@ -216,6 +216,14 @@ REFUSED = {
 }
 
 
+def test_fp16_that_came_later_is_told_by_check(models: Path) -> None:
+    stages.fetch_model(recipe(models))
+    _both_precisions(models)
+    found = check(models)
+    assert found.status == "ERROR"
+    assert "would be loaded in their place" in found.detail
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_would_be_loaded_in_place_of_the_model_is_refused_with_a_way_out(models: Path, case: str) -> None:
     spoil, expected = REFUSED[case]

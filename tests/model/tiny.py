@@ -106,7 +106,7 @@ DAMAGES: Mapping[str, tuple[Callable[[Path], None], str]] = {
     "infinity": (_with(float("-inf")), "NaN or infinity in 1 of {total} tensors: {name}"),
     "whole numbers": (whole_numbers, "1 tensor of whole numbers, as quantised weights are: {name}"),
     "truncated": (truncated, "is cut off: it has"),
-    "a pointer": (pointer, "is a pointer of Git LFS"),
+    "a pointer": (pointer, "is Git LFS's pointer to a file"),
 }
 """What is done to a file, and what is said then."""
 

@@ -6,7 +6,7 @@ Told from the headers of its weights, the classes that its configs name, and, on
 from shoes.model.contents.findings import Contents, Files, Inspection
 from shoes.model.contents.header import Unreadable, read_part, read_shards
 from shoes.model.contents.parts import PARTS, UNET, Kind, Part, offered
-from shoes.model.contents.words import problems
+from shoes.model.contents.words import Origin, problems
 
 __all__ = [
     "PARTS",
@@ -15,6 +15,7 @@ __all__ = [
     "Files",
     "Inspection",
     "Kind",
+    "Origin",
     "Part",
     "Unreadable",
     "offered",

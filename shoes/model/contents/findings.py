@@ -9,6 +9,7 @@ from shoes.model.contents import header, layout, values, vocabulary
 from shoes.model.contents.header import Unreadable
 from shoes.model.contents.memory import Memory, Values
 from shoes.model.contents.parts import PARTS, Kind, Part
+from shoes.model.single.header import Tensor
 from shoes.reports import Defect
 
 
@@ -74,7 +75,8 @@ class Inspection:
         return [part.path(shard) for shard in header.read_shards(self._files.folder / where)]
 
     def _look_at_layout(self, part: Part, where: str, weights: Iterable[str]) -> Iterable[Defect]:
-        tensors, unreadable = {}, []
+        tensors: dict[str, Tensor] = {}
+        unreadable = []
         for path in weights:
             try:
                 tensors.update(header.read_header(self._files.folder / path))

@@ -1,43 +1,32 @@
 """What a safetensors file says that it holds, read from its header alone."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
+from shoes.errors import ModelError
 from shoes.model.contents.parts import Part
-
-_POINTER = b"version https://git-lfs"
-_LARGEST_HEADER = 100_000_000
-"""Bytes that the format allows."""
+from shoes.model.single import header as single
+from shoes.model.single.header import Tensor
 
 
 class Unreadable(Exception):  # noqa: N818
     """A file of a model that can't be read; the message says why."""
 
 
-class Tensor(NamedTuple):
-    """What a header says about a tensor."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    """The format's own name, F16 say."""
-
-
-def read_header(file: Path) -> dict[str, Tensor]:
+def read_header(file: Path) -> Mapping[str, Tensor]:
     """Every tensor of a safetensors file by its name.
 
     Raises:
         Unreadable: it is cut off, or no safetensors file.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
-        entries = _entries(file)
-        with safe_open(file, "np"):  # the library's own look at what we do not check: gaps, overlaps, unknown types
-            pass
-    except (SafetensorError, OSError) as error:
-        raise Unreadable(f"is no whole safetensors file: {str(error).partition(chr(10))[0]}") from error
-    return {name: Tensor(tuple(entry["shape"]), str(entry["dtype"])) for name, entry in entries.items()}
+        _require_length(file)
+        return single.read_header(file).tensors
+    except OSError as error:
+        raise Unreadable(f"can't be read: {error.strerror or error}") from error
+    except ModelError as error:
+        raise Unreadable("; ".join(f"{one.what}; {one.fix}" for one in error.problems)) from error
 
 
 def read_part(model: Path, part: Part) -> dict[str, Tensor]:
@@ -69,25 +58,15 @@ def read_shards(index: Path) -> tuple[str, ...]:
     return tuple(sorted(shards))
 
 
-def _entries(file: Path) -> dict[str, Any]:
-    """The header without its metadata."""
+def _require_length(file: Path) -> None:
+    """The file is as long as its header says; one whose header can't be read is left to the library."""
     size = file.stat().st_size
-    with file.open("rb") as opened:
-        start = opened.read(len(_POINTER))
-        if start == _POINTER:
-            raise Unreadable("is a pointer of Git LFS, not the weights: run `git lfs pull` in the folder")
-        length = int.from_bytes(start[:8], "little")
-        if len(start) < 8 or not 0 < length < _LARGEST_HEADER:
-            raise Unreadable("is no safetensors file")
-        if 8 + length > size:
-            raise Unreadable("is cut off within its header, or no safetensors file")
-        opened.seek(8)
-        text = opened.read(length)
     try:
-        entries = {name: entry for name, entry in json.loads(text).items() if name != "__metadata__"}
-        whole = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
-        raise Unreadable("is no safetensors file: its header can't be read") from error
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            tensors = json.loads(opened.read(min(length, size)))
+        whole = 8 + length + max(entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__")
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+        return
     if size < whole:
         raise Unreadable(f"is cut off: it has {size:,} of the {whole:,} bytes that its header announces")
-    return entries

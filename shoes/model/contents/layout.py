@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shoes.model.contents.header import Tensor, Unreadable
+from shoes.model.contents.header import Unreadable
 from shoes.model.contents.parts import Part
+from shoes.model.single.header import Tensor
 from shoes.reports import Defect
 
 _FLOATS = {

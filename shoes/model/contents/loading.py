@@ -19,7 +19,7 @@ def lost(model: Path, part: Part, info: Mapping[str, Any], num_tensors: int) -> 
     """
     where = part.loaded(part.files_in(model)) or part.usual(None)
     found = layout.from_loading_info(info, num_tensors)
-    return words.problems(model, found.defects(part, where), is_local=True)
+    return words.problems(model, found.defects(part, where), "folder")
 
 
 def unloadable(model: Path, part: Part, error: Exception) -> list[Problem]:
@@ -31,7 +31,7 @@ def unloadable(model: Path, part: Part, error: Exception) -> list[Problem]:
     if not defects:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         defects = [Defect(kind="unreadable", where=part.config, detail=f"could not be loaded: {reason}")]
-    return words.problems(model, defects, is_local=True)
+    return words.problems(model, defects, "folder")
 
 
 def _look(model: Path, part: Part) -> list[Defect]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from shoes.litter import visible
+
 Kind = Literal["diffusion", "clip", "vision"]
 Library = Literal["diffusers", "transformers"]
 _ANY_WEIGHTS = r"(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors"
@@ -70,7 +72,7 @@ class Part:
     def files_in(self, model: Path) -> list[str]:
         """Paths of the files in the part's folder, within the model."""
         folder = model / self.name
-        return [self.path(file.name) for file in folder.iterdir()] if folder.is_dir() else []
+        return [self.path(file.name) for file in visible(folder.iterdir(), model)] if folder.is_dir() else []
 
 
 def _dot(variant: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from shoes.errors import Problem
 from shoes.model.contents.parts import PARTS
@@ -19,13 +20,18 @@ _WHATS: Mapping[str, Callable[[Defect], str]] = {
 }
 
 
-def problems(folder: Path, defects: Sequence[Defect], *, is_local: bool) -> list[Problem]:
-    """Each defect with what to do about it.
+Origin = Literal["folder", "file", "Hub"]
+"""Where a model came from: a person's own folder, a checkpoint in one file, a download."""
+_SOURCES: Mapping[Origin, str] = {
+    "folder": "restore the file from where the folder came from, or save the model again with `save_pretrained`",
+    "file": "download the single file that this was converted from again, or give another one",
+    "Hub": "the Hub has the file as it is here: name another model, or another revision of it",
+}
 
-    Args:
-        is_local: the folder is the person's own, and no download.
-    """
-    return [Problem(str(folder / defect.where), what(defect), _fix(defect, defects, is_local)) for defect in defects]
+
+def problems(folder: Path, defects: Sequence[Defect], origin: Origin) -> list[Problem]:
+    """Each defect with what to do about it."""
+    return [Problem(str(folder / defect.where), what(defect), _fix(defect, defects, origin)) for defect in defects]
 
 
 def what(defect: Defect) -> str:
@@ -33,7 +39,7 @@ def what(defect: Defect) -> str:
     return _WHATS[defect.kind](defect)
 
 
-def _fix(defect: Defect, all_of_them: Sequence[Defect], is_local: bool) -> str:
+def _fix(defect: Defect, all_of_them: Sequence[Defect], origin: Origin) -> str:
     kinds = {other.kind for other in all_of_them if other.where == defect.where}
     if {"missing", "left over"} <= kinds and defect.kind in kinds:
         return (
@@ -44,9 +50,7 @@ def _fix(defect: Defect, all_of_them: Sequence[Defect], is_local: bool) -> str:
         return "put the config beside it that belongs to these weights, or the weights that belong to the config"
     if defect.kind == "whole numbers":
         return "give the model in half or full precision"
-    if is_local:
-        return "restore the file from where the folder came from, or save the model again with `save_pretrained`"
-    return "the Hub has the file as it is here: name another model, or another revision of it"
+    return _SOURCES[origin]
 
 
 def _network(defect: Defect) -> str:
