@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shoes.model import configs
 from shoes.model.inference import PLAIN, Inference, apply_inference
 from shoes.spec import SchedulerName
 
@@ -135,7 +136,11 @@ def assemble_pipeline(
 
 
 def load_scheduler(path: Path, name: SchedulerName) -> Any:
-    """A sampler by its usual name, with the model's own noise schedule."""
+    """A sampler by its usual name, with the model's own noise schedule.
+
+    Published configs are of many schedulers. What one says of its own method is not taken where it is none of the
+    sampler's: DEIS has an `algorithm_type`, too.
+    """
     import diffusers
 
     classes = {
@@ -144,7 +149,15 @@ def load_scheduler(path: Path, name: SchedulerName) -> Any:
         "euler": diffusers.EulerDiscreteScheduler,
         "pndm": diffusers.PNDMScheduler,
     }
-    return classes[name].from_pretrained(path, subfolder="scheduler", local_files_only=True)
+    method = _dpm_solver_method(path) if name == "dpm-solver" else {}
+    return classes[name].from_pretrained(path, subfolder="scheduler", local_files_only=True, **method)
+
+
+def _dpm_solver_method(path: Path) -> dict[str, str]:
+    """DPM-Solver++, where the config has another method, which can't end at a sigma of zero as ours does."""
+    config = configs.read_config(path / "scheduler/scheduler_config.json", configs.DPM_SOLVER)
+    is_plus = config["algorithm_type"] in ("dpmsolver++", "sde-dpmsolver++")
+    return {} if is_plus or config["final_sigmas_type"] != "zero" else {"algorithm_type": "dpmsolver++"}
 
 
 def load_noise_schedule(path: Path) -> Any:
