@@ -22,10 +22,8 @@ NIGHTS = [
 TONIGHT = {
     "train.gradient_accumulation_steps": "1",
     "train.max_train_steps": "2",
-    "train.save_steps": "1",
-    "train.validation_steps": "1",
     "train.validation_images": "2",
-    "train.checkpointing_steps": "1",
+    "train.validation_prompts": "a red canvas shoe",
     "train.lr_warmup_steps": "0",
     "eval.choice_images": "2",
     "eval.num_images": "4",
