@@ -45,6 +45,7 @@ def test_a_night_on_a_published_model_ends_with_a_verdict(
     prefect: None,
     published: Callable[..., Path],
     micro: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
     name: str,
     size: Size,
     variant: str | None,
@@ -52,6 +53,7 @@ def test_a_night_on_a_published_model_ends_with_a_verdict(
 ) -> None:
     from flows.overnight import overnight
 
+    monkeypatch.setattr("shoes.forecast.child.SECONDS_PER_MEASUREMENT", 0.1)
     night = overnight(micro(TONIGHT | {"train.mixed_precision": precision} | models(published, name, size, variant)))
     assert (night.train.step, night.train.precision) == (2, precision)
     assert [judge.role for judge in night.evaluation.judges] == ["clip", "second_clip", "dino"]
