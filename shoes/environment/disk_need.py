@@ -82,7 +82,7 @@ def sd15_geometry(targets: Sequence[str]) -> Geometry:
 def geometry_of(folder: Path, targets: Sequence[str]) -> Geometry:
     """Geometry of a model in diffusers' format, from its configs and the header of its UNet's weights."""
     sizes = configs.geometry(folder)
-    weights = sorted((folder / "unet").glob("*.safetensors"))[0]
+    weights = sorted((folder / "unet").glob("[!.]*.safetensors"))[0]
     return Geometry(
         latent_channels=sizes.latent_channels,
         downscale=sizes.downscale,
@@ -105,7 +105,9 @@ def read_shapes(weights: Path) -> dict[str, list[int]]:
     return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
 
 
-def disk_need(recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes: int) -> tuple[Part, ...]:
+def disk_need(
+    recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes: int, converted_bytes: int = 0
+) -> tuple[Part, ...]:
     """Every part of what a night writes that is not here yet."""
     spec, picture = recipe.train, int(recipe.train.resolution**2 * 3 * PNG_SHARE)
     latent = 2 * geometry.latent_channels * (spec.resolution // geometry.downscale) ** 2 * FLOAT_BYTES
@@ -120,6 +122,7 @@ def disk_need(recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes
     seen = photos.train * (2 if spec.random_flip else 1)  # mirrored photos are encoded, too
     parts = (
         Part(mark("model download"), download_bytes),
+        Part(mark("converted model"), converted_bytes),
         Part(mark("data set"), 0 if photos.are_here else photos.total * picture),
         Part(mark("latent cache"), (seen + photos.val + photos.test) * latent + photos.captions * caption),
         Part(mark("checkpoints"), checkpoints),

@@ -148,9 +148,9 @@ def _write_as_published(folder: Path, base: Path) -> None:
 
 def _tidy(folder: Path) -> None:
     """Take the folder that the base was loaded from out of the configs, and let weights be read by who reads those."""
-    for file in folder.rglob("*.json"):
+    for file in folder.rglob("[!.]*.json"):
         content = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(content, dict) and (content.pop("_name_or_path", None) or content.pop("name_or_path", None)):
             file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    for file in folder.rglob("*.safetensors"):
+    for file in folder.rglob("[!.]*.safetensors"):
         shutil.copymode(folder / "model_index.json", file)

@@ -36,7 +36,8 @@ TONIGHT = {
 def prefect() -> Iterator[None]:
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=120), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shoes.forecast.child.SECONDS_PER_MEASUREMENT", 0.1)
         yield
 
 
@@ -45,7 +46,6 @@ def test_a_night_on_a_published_model_ends_with_a_verdict(
     prefect: None,
     published: Callable[..., Path],
     micro: Callable[..., Recipe],
-    monkeypatch: pytest.MonkeyPatch,
     name: str,
     size: Size,
     variant: str | None,
@@ -53,7 +53,6 @@ def test_a_night_on_a_published_model_ends_with_a_verdict(
 ) -> None:
     from flows.overnight import overnight
 
-    monkeypatch.setattr("shoes.forecast.child.SECONDS_PER_MEASUREMENT", 0.1)
     night = overnight(micro(TONIGHT | {"train.mixed_precision": precision} | models(published, name, size, variant)))
     assert (night.train.step, night.train.precision) == (2, precision)
     assert [judge.role for judge in night.evaluation.judges] == ["clip", "second_clip", "dino"]
