@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shoes.dataset import Record, load_split
+from shoes.model import configs
 from shoes.spec import TrainSpec
 from shoes.training.run import Decisions, Job
 from shoes.training.session import open_session
@@ -53,10 +54,10 @@ class Bare:
     def _inputs(self, job: Job, size: int) -> "tuple[torch.Tensor, ...]":
         import torch
 
-        side = job.spec.resolution // 2 ** (len(_config(job, "vae")["block_out_channels"]) - 1)
-        text = _config(job, "text_encoder")
+        sizes = configs.geometry(job.model.path)
+        side = job.spec.resolution // sizes.downscale
         noise = torch.randn(size, self.unet.config.in_channels, side, side)
-        states = torch.randn(size, text["max_position_embeddings"], text["hidden_size"])
+        states = torch.randn(size, sizes.text_tokens, sizes.text_width)
         timesteps = torch.randint(1000, (size,)).to(self.device)
         return (
             torch.randn_like(noise).to(self.device, self.dtype),
@@ -186,12 +187,6 @@ def _adapter(spec: TrainSpec) -> Any:
         init_lora_weights="gaussian",
         target_modules=list(spec.lora_target_modules),
     )
-
-
-def _config(job: Job, part: str) -> dict[str, Any]:
-    import json
-
-    return json.loads((job.model.path / part / "config.json").read_text(encoding="utf-8"))
 
 
 def _batches(records: list[Record], size: int) -> Iterator[list[Record]]:

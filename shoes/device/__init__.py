@@ -6,7 +6,8 @@ estimate.py    memory of a training, before anything is measured
 memory.py      memory limits of the device, and peak memory while something runs
 awake.py       keeps the machine from sleeping
 pressure.py    how short the machine's memory is while it trains
-parity.py      one step and one decode on the device against fp32 on the CPU
+parity.py      what a night computes on the device, against fp32 on the CPU
+tf32.py        whether products of fp32 are computed in fp32
 """
 
 from shoes.device.awake import kept_awake

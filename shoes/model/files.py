@@ -19,10 +19,13 @@ from shoes.model.download import download, require_space
 from shoes.model.hub import Announcement, announce
 from shoes.model.known import KNOWN_HASHES
 from shoes.model.record import Record, check_file, keep_record, read_record, record_file, shipped_record
-from shoes.model.wanted import PICKLES, Wanted, clip_files, diffusion_files, files_in, is_local
+from shoes.model.single import place as single
+from shoes.model.single.conversion import require_plan
+from shoes.model.wanted import Wanted, clip_files, diffusion_files, files_in, is_local, is_single_file
 from shoes.reports import FileCheck, ModelCheck, ModelReport
 from shoes.settings import Settings
-from shoes.storage import sha256
+from shoes.spec.names import PICKLES, names_weights
+from shoes.storage import damage, remove_path, sha256
 
 __all__ = ["Wanted", "check", "clip_files", "diffusion_files", "fetch", "is_local", "repair"]
 
@@ -39,16 +42,30 @@ def fetch(wanted: Wanted, settings: Settings) -> ModelReport:
         TransientError: the Hub could not be reached; what has arrived is kept.
     """
     started = time.monotonic()
-    find = _local_record if is_local(wanted, settings) else _hub_record
-    folder, record, is_new = find(wanted, settings)
+    wanted = _as_kept(wanted, settings)
+    folder, record, is_new = _find(wanted, settings)
     files = [check_file(record, folder, path) for path in record.files]
     _require(_damage(wanted, folder, files, settings) or _unusable(wanted, folder, list(record.files)))
     return _report(wanted, folder, record, is_new=is_new, seconds=time.monotonic() - started)
 
 
+def fetch_converted(base_fingerprint: str, wanted: Wanted, settings: Settings) -> Path | None:
+    """The folder that was made of a single file, found by its fingerprint; None where none is there and whole."""
+    if not names_weights(wanted.name):
+        return None
+    wanted = diffusion_files(wanted.name, None, None)
+    folder = single.find_converted(base_fingerprint, wanted, settings)
+    return None if folder is None or damage(folder) else folder
+
+
 def repair(wanted: Wanted, settings: Settings) -> ModelReport:
-    """As `fetch`, after removing those files of a downloaded model that are damaged; folders are never changed."""
-    if not is_local(wanted, settings):
+    """As `fetch`, after removing what is damaged of a downloaded or converted model; folders are never changed."""
+    if is_single_file(wanted, settings):
+        found = check(wanted, settings)
+        if found.path is not None and any(file.status != "OK" for file in found.files):
+            log.warning("%s is damaged: %s is converted again", found.path, found.name)
+            remove_path(found.path)
+    elif not is_local(wanted, settings):
         found = check(wanted, settings)
         for file in found.files:
             if file.status == "damaged" and found.path is not None:
@@ -63,7 +80,13 @@ def check(wanted: Wanted, settings: Settings) -> ModelCheck:
     Raises:
         ModelError: a manifest or record can't be read, or there is no such folder.
     """
-    if is_local(wanted, settings):
+    wanted = _as_kept(wanted, settings)
+    if is_single_file(wanted, settings):
+        place = single.place_of(wanted, settings)
+        if place.source is None:
+            return _unconverted(wanted, place)
+        folder, record = place.folder, single.record_of(place, wanted)
+    elif is_local(wanted, settings):
         folder, record, _ = _local_record(wanted, settings)
     else:
         kept = read_record(record_file(wanted, settings))
@@ -76,11 +99,31 @@ def check(wanted: Wanted, settings: Settings) -> ModelCheck:
     return ModelCheck(name=wanted.name, path=folder, files=files, problems=tuple(map(str, problems)))
 
 
+def _as_kept(wanted: Wanted, settings: Settings) -> Wanted:
+    """What is looked for on the disk: of what a single file becomes there is one variant."""
+    is_base = wanted.kind == "diffusion" and is_single_file(wanted, settings)
+    return diffusion_files(wanted.name, None, None) if is_base else wanted
+
+
+def _find(wanted: Wanted, settings: Settings) -> tuple[Path, Record, bool]:
+    if is_single_file(wanted, settings):
+        return single.converted(wanted, settings)
+    return _local_record(wanted, settings) if is_local(wanted, settings) else _hub_record(wanted, settings)
+
+
+def _unconverted(wanted: Wanted, place: single.Place) -> ModelCheck:
+    """A single file that was not used yet, but can be by what its header says."""
+    require_plan(place.file)
+    text = f"{wanted.name} is not converted yet: `shoes model fetch` does it once, or the first run"
+    return ModelCheck(name=wanted.name, path=None, files=(), problems=(text,))
+
+
 def _local_folder(wanted: Wanted, settings: Settings) -> Path:
     folder = settings.locate(wanted.name)
     if not folder.is_dir():
+        kind = "file" if names_weights(wanted.name) else "folder"
         fix = "correct the path, or name a model on the Hub such as owner/name"
-        raise ModelError([Problem(str(folder), "there is no such folder", fix)])
+        raise ModelError([Problem(str(folder), f"there is no such {kind}", fix)])
     return folder
 
 
@@ -249,7 +292,9 @@ def _fix_missing(name: str, available: Sequence[str]) -> str:
 
 def _damage(wanted: Wanted, folder: Path, files: Sequence[FileCheck], settings: Settings) -> list[Problem]:
     fix = "restore it from where the folder came from"
-    if not is_local(wanted, settings):
+    if is_single_file(wanted, settings):
+        fix = "`shoes model fetch` converts the file again"
+    elif not is_local(wanted, settings):
         fix = "`shoes model fetch` downloads what is damaged again, and nothing else"
     texts = {"missing": "is missing", "damaged": "has other bytes than it should have"}
     problems = [Problem(str(folder / file.path), texts[file.status], fix) for file in files if file.status != "OK"]
@@ -280,6 +325,8 @@ def _verified_against(record: Record, is_new: bool) -> str:
 
 
 def _notes(wanted: Wanted, record: Record) -> tuple[str, ...]:
+    if record.notes:
+        return record.notes
     if record.commit is None or record.revision == record.commit:
         return ()
     asked = wanted.revision or "main"

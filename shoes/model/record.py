@@ -28,6 +28,8 @@ class Record(Report):
     """What each file was compared with when it was recorded."""
     num_bytes: Mapping[str, int] = {}
     """Sizes by path."""
+    notes: tuple[str, ...] = ()
+    """What was decided when the files were made, for people."""
 
     @property
     def fingerprint(self) -> str:

@@ -6,11 +6,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from shoes.litter import visible
 from shoes.settings import Settings
 from shoes.spec import Recipe
-
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-"""Endings of weight files that run code when they are loaded."""
+from shoes.spec.names import is_path
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,19 @@ def vision_files(name: str, revision: str | None) -> Wanted:
 
 
 def is_local(wanted: Wanted, settings: Settings) -> bool:
-    """The name is a folder here, or can only be one."""
-    is_path = wanted.name.startswith(("data/", "/", ".", "~")) or wanted.name.count("/") != 1
-    return is_path or settings.locate(wanted.name).is_dir()
+    """The name is a folder or a file here, or can only be one."""
+    return is_path(wanted.name) or settings.locate(wanted.name).exists()
+
+
+def is_single_file(wanted: Wanted, settings: Settings) -> bool:
+    """The name is a file here: a checkpoint that holds all parts of a model."""
+    return settings.locate(wanted.name).is_file()
 
 
 def files_in(folder: Path) -> list[str]:
     """Every file below a folder by POSIX path, without hidden ones."""
-    paths = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
-    return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    files = (file for file in visible(folder.rglob("*"), folder) if file.is_file())
+    return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
 def wanted_models(recipe: Recipe) -> tuple[Wanted, Wanted]:

@@ -1,8 +1,11 @@
 """What a stage hands on: frozen, JSON-able, small. Paths are absolute."""
 
 from shoes.reports.base import (
+    FEW_UNITS,
     Interval,
     Report,
+    Unit,
+    interval_metrics,
 )
 from shoes.reports.evaluation import (
     ArmScores,
@@ -37,6 +40,7 @@ from shoes.reports.night import (
 from shoes.reports.training import (
     CheckpointChoice,
     CheckpointScores,
+    ExportProof,
     HeldOutLoss,
     Intervention,
     ParityTrial,
@@ -45,6 +49,7 @@ from shoes.reports.training import (
 )
 
 __all__ = [
+    "FEW_UNITS",
     "ArmScores",
     "Breakdown",
     "CheckResult",
@@ -56,6 +61,7 @@ __all__ = [
     "Distance",
     "EnvironmentReport",
     "EvaluationReport",
+    "ExportProof",
     "FileCheck",
     "GalleryRow",
     "HeldOutLoss",
@@ -78,4 +84,6 @@ __all__ = [
     "StageRun",
     "StageTime",
     "TrainReport",
+    "Unit",
+    "interval_metrics",
 ]

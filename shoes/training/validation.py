@@ -1,16 +1,20 @@
 """Looking at the adapter while it trains: held-out loss, and pictures of fixed prompts and seeds."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shoes.dataset import load_split
+from shoes.device import is_out_of_memory, release
 from shoes.evaluation.statistics import cluster_interval
+from shoes.evaluation.units import choose_units
 from shoes.model.inference import set_up_vae, vae_inference
 from shoes.model.load import assemble_pipeline
-from shoes.reports import HeldOutLoss, Interval
+from shoes.reports import FEW_UNITS, HeldOutLoss, Interval
 from shoes.sampling import draw
 from shoes.storage import fingerprint, is_whole, new_folder, write_text
 from shoes.tracking.journal import Journal
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
     from PIL.Image import Image
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,14 +55,13 @@ def validate(session: Session, journal: Journal) -> None:
     loss = HeldOutLoss(
         step=step,
         mean=float(held_out.mean()),
-        standard_error=float(per_image.std() / len(per_image) ** 0.5),
+        standard_error=float(per_image.std() / len(per_image) ** 0.5) if len(per_image) > 1 else None,
         train_mean=float(seen.mean()),
     )
     _keep(session.job, step, held_out.tolist())
     journal.metrics(f"validation/{step}", step, _metrics(loss, held_out.mean(0).tolist(), session))
     picture = session.job.folder / "samples" / f"step-{step:06d}.png"
-    if f"samples/{step}" not in journal:
-        _draw_samples(session, picture)
+    if f"samples/{step}" not in journal and _has_drawn(session, picture):
         journal.image(f"samples/{step}", "samples", step, picture)
         journal.artifact(f"samples/{step}/file", picture, "samples")
     if f"curve/{step}" not in journal:
@@ -63,15 +69,24 @@ def validate(session: Session, journal: Journal) -> None:
     session.losses = [*[known for known in session.losses if known.step != step], loss]
 
 
-def loss_difference(job: Job, captions: Sequence[str], step: int) -> Interval:
+def loss_difference(job: Job, captions: Sequence[str], step: int) -> Interval | None:
     """Held-out loss at `step` minus that of the base, paired by photo, photos of one caption together.
 
     Args:
         captions: of the validation split, in its order.
+
+    Returns:
+        None where there are too few photos or captions to tell.
     """
-    clusters = [captions[index] for index in held_out_photos(job, len(captions))]
+    photos = held_out_photos(job, len(captions))
     differences = (kept_losses(job, step) - kept_losses(job, 0)).mean(1).tolist()
-    return cluster_interval(differences, clusters, level=0.95, num_resamples=5000, seed=job.spec.seed)
+    shown = [captions[index] for index in photos]
+    is_few = len(set(shown)) < FEW_UNITS
+    seen = [record.caption for record in load_split(job.train_dir, decode=False)] if is_few else shown
+    units = choose_units(shown, [str(index) for index in photos], "photo", seen)
+    return cluster_interval(
+        differences, units.names, level=0.95, num_resamples=5000, seed=job.spec.seed, unit=units.unit
+    )
 
 
 def captions_of(cache: LatentCache) -> list[str]:
@@ -175,6 +190,19 @@ def draw_samples(session: Session, pipeline: "StableDiffusionPipeline", prompts:
         )
     finally:
         looking.remove()
+
+
+def _has_drawn(session: Session, picture: Path) -> bool:
+    """Draw the samples of this step; false where there was no memory for it. They are to be looked at, no more."""
+    try:
+        _draw_samples(session, picture)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        log.warning("step %d has no sample pictures: there was no memory to draw them", session.step)
+        release(session.decisions.device)
+        return False
+    return True
 
 
 def _draw_samples(session: Session, picture: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from shoes.errors import TrainingError
+from shoes.litter import visible
 from shoes.publishing.page import numbers
 from shoes.reports import NightReport
 from shoes.tracking.journal import Event, read_events
@@ -82,7 +83,9 @@ def unfinished(roots: Sequence[Path], recipe: str | None = None) -> list[Unfinis
 
 
 def _folders(roots: Iterable[Path]) -> list[Path]:
-    return sorted(folder for root in roots if root.is_dir() for folder in root.iterdir() if folder.is_dir())
+    return sorted(
+        folder for root in roots if root.is_dir() for folder in visible(root.iterdir(), root) if folder.is_dir()
+    )
 
 
 def _unfinished(folder: Path) -> Unfinished | None:
