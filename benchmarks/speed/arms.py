@@ -1,10 +1,12 @@
 """Three ways of taking the same optimizer step: ours, the bare computation, and the usual recipe.
 
-Each is a class whose `step` takes one optimizer step on `batch` images and returns the mean loss.
+Each is a class whose `step` takes one optimizer step of so many images, a micro-batch at a time, and returns the mean
+loss. `resize` changes both numbers of an open one; `forget` drops the gradients of a step that failed.
 """
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shoes.dataset import Record, load_split
@@ -21,6 +23,8 @@ DTYPES = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 class Arm(Protocol):
     def step(self) -> float: ...
+    def resize(self, images: int, micro_batch: int) -> None: ...
+    def forget(self) -> None: ...
 
 
 class Ours:
@@ -31,6 +35,15 @@ class Ours:
 
     def step(self) -> float:
         return take_step(self.session)["train/loss"]
+
+    def resize(self, images: int, micro_batch: int) -> None:
+        sizes = {"train_batch_size": micro_batch, "gradient_accumulation_steps": images // micro_batch}
+        session = self.session
+        session.job = replace(session.job, spec=session.job.spec.model_copy(update=sizes))
+        session.adapt(replace(session.decisions, micro_batch=micro_batch))
+
+    def forget(self) -> None:
+        self.session.optimizer.zero_grad(set_to_none=True)
 
 
 class Bare:
@@ -47,16 +60,21 @@ class Bare:
         self.unet = _unet_with_adapter(job, self.dtype, self.device)
         parameters = [p for p in self.unet.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, lr=job.spec.learning_rate, fused=decisions.fused_optimizer)
-        self.num_parts = job.spec.effective_batch_size // decisions.micro_batch
-        self.inputs = self._inputs(job, decisions.micro_batch)
+        self.side, self.text_shape = _latent_side(job), _text_shape(job)
+        self.resize(job.spec.effective_batch_size, decisions.micro_batch)
 
-    def _inputs(self, job: Job, size: int) -> "tuple[torch.Tensor, ...]":
+    def resize(self, images: int, micro_batch: int) -> None:
+        self.num_parts = images // micro_batch
+        self.inputs = self._inputs(micro_batch)
+
+    def forget(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _inputs(self, size: int) -> "tuple[torch.Tensor, ...]":
         import torch
 
-        side = job.spec.resolution // 2 ** (len(_config(job, "vae")["block_out_channels"]) - 1)
-        text = _config(job, "text_encoder")
-        noise = torch.randn(size, self.unet.config.in_channels, side, side)
-        states = torch.randn(size, text["max_position_embeddings"], text["hidden_size"])
+        noise = torch.randn(size, self.unet.config.in_channels, self.side, self.side)
+        states = torch.randn(size, *self.text_shape)
         timesteps = torch.randint(1000, (size,)).to(self.device)
         return (
             torch.randn_like(noise).to(self.device, self.dtype),
@@ -106,13 +124,20 @@ class Usual:
         self.parameters = [p for p in self.unet.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.spec.learning_rate)
         self.rate = get_scheduler("constant", self.optimizer)
-        self.micro_batch = min(micro_batch, self.spec.effective_batch_size)
-        self.batches = _batches(load_split(job.train_dir), self.micro_batch)
+        self.records = load_split(job.train_dir)
+        self.resize(self.spec.effective_batch_size, min(micro_batch, self.spec.effective_batch_size))
+
+    def resize(self, images: int, micro_batch: int) -> None:
+        self.num_parts, self.micro_batch = images // micro_batch, micro_batch
+        self.batches = _batches(self.records, micro_batch)
+
+    def forget(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
 
     def step(self) -> float:
         import torch
 
-        num_parts = self.spec.effective_batch_size // self.micro_batch
+        num_parts = self.num_parts
         total = 0.0
         for _ in range(num_parts):
             loss = self._loss(next(self.batches))
@@ -188,10 +213,23 @@ def _adapter(spec: TrainSpec) -> Any:
     )
 
 
-def _config(job: Job, part: str) -> dict[str, Any]:
-    import json
+def _latent_side(job: Job) -> int:
+    """Side of the latents of the job's pictures."""
+    import torch
+    from diffusers import AutoencoderKL
 
-    return json.loads((job.model.path / part / "config.json").read_text(encoding="utf-8"))
+    path = job.model.path / "vae"
+    with torch.device("meta"):
+        config = AutoencoderKL.from_config(AutoencoderKL.load_config(path)).config
+    return job.spec.resolution // 2 ** (len(config.block_out_channels) - 1)
+
+
+def _text_shape(job: Job) -> tuple[int, int]:
+    """Tokens of a caption, and the width of their states."""
+    from transformers import CLIPTextConfig
+
+    config = CLIPTextConfig.from_pretrained(job.model.path / "text_encoder")
+    return config.max_position_embeddings, config.hidden_size
 
 
 def _batches(records: list[Record], size: int) -> Iterator[list[Record]]:
