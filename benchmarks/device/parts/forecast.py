@@ -1,7 +1,7 @@
 """The forecast of a short training at full size, against that training.
 
-The training goes its whole course (encoding, base, steps, validation, samples, candidate, checkpoint), without its end: the
-choice and the proof of an export are parts of their own.
+The training goes its whole course (encoding, base, steps, validation, samples, candidate, checkpoint), without its end:
+the choice of a checkpoint and the proof of an export are parts of their own.
 """
 
 import dataclasses

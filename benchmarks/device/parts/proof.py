@@ -2,11 +2,18 @@
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from benchmarks.device import ground
 from benchmarks.device.place import Place
 from benchmarks.device.rows import Row, failed, no_time
 from shoes.training.run import Job
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+    from PIL.Image import Image
+
+    from shoes.training.session import Session
 
 PART = "proof"
 NUM_STEPS = 6
@@ -48,18 +55,40 @@ def differences(job: Job, precision: str) -> dict[str, float]:
     from shoes.training.session import open_session
     from shoes.training.step import take_step
 
-    session = open_session(job, ground.decisions_for(job, precision), None)
+    decisions = ground.decisions_for(job, precision)
+    session = open_session(job, decisions, None)
+    for _ in range(NUM_STEPS):
+        take_step(session)
     try:
-        for _ in range(NUM_STEPS):
-            take_step(session)
         return _prove(session)
     finally:
         del session
-        release(ground.decisions_for(job, precision).device)
+        release(decisions.device)
 
 
-def _prove(session: object) -> dict[str, float]:
-    raise NotImplementedError("see the integrator's proof")
+def _prove(session: "Session") -> dict[str, float]:
+    """As a training does at its end."""
+    from shoes.device import torch_dtype
+    from shoes.model.load import load_unet
+    from shoes.publishing.export import export
+    from shoes.publishing.proof import prove, updates_of
+    from shoes.training import lora
+    from shoes.training.saving import provenance
+    from shoes.training.validation import draw_samples, sample_prompts, sampling_pipeline
+
+    job, where = session.job, session.decisions
+    weights = lora.adapter_weights(session.objective.unet)
+    export(job.folder / "adapter", weights, job.spec, provenance(session, session.step))
+    pipeline, prompt = sampling_pipeline(session), sample_prompts(session)[:1]
+
+    def draw(pipeline: "StableDiffusionPipeline") -> "Image":
+        return draw_samples(session, pipeline, prompt)[0]
+
+    for parameter in lora.trainable(session.objective.unet).values():
+        parameter.data = parameter.data.to(session.objective.unet.dtype)
+    expected, updates = draw(pipeline), updates_of(session.objective.unet)
+    pipeline.unet = load_unet(job.model.path, device=where.device, dtype=torch_dtype(where.precision))
+    return prove(job.folder / "adapter", pipeline, updates=updates, expected=expected, draw=draw)
 
 
 def _in_words(told: dict[str, float]) -> str:

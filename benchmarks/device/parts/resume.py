@@ -15,7 +15,13 @@ from benchmarks.device.rows import Row, failed, no_time, one_line
 from shoes.training.run import Decisions, Job
 
 PART = "resume"
-NUM_STEPS = 8
+NUM_STEPS = 6
+FEW = {
+    "train.max_train_steps": "200",
+    "train.train_batch_size": "2",
+    "train.gradient_accumulation_steps": "2",
+}
+"""Small batches; the steps are the first of a long training."""
 FILES = ("adapter.safetensors", "optimizer.safetensors")
 
 
@@ -66,7 +72,7 @@ def steps(place: Place, precision: str, name: str, until: int) -> None:
 
 
 def prepared(place: Place, precision: str, name: str) -> tuple[Job, Decisions]:
-    job = ground.demo_job(place, name, {"train.mixed_precision": precision, "train.max_train_steps": "200"})
+    job = ground.demo_job(place, name, {"train.mixed_precision": precision, **FEW})
     return job, ground.decisions_for(job, precision)
 
 

@@ -1,14 +1,15 @@
 """An optimizer step at full size: ours, the bare computation, and the usual recipe, in turns in one process.
 
-All three have the same base, adapter, precision and micro-batch. `ours over bare` and `ours over usual` are medians of the
-ratios within a round, so that what the device does besides changes little. Memory is what an arm's tensors take at most:
-its own weights, and what its step adds.
+All three have the same base, adapter, precision and micro-batch. Ratios are medians of those within a round, so that
+what the device does besides changes little. Memory is what an arm's tensors take at most: its own weights, and what its
+step adds.
 """
 
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from benchmarks.device import ground
 from benchmarks.device.flops import step_flops
@@ -23,6 +24,7 @@ ARMS = ("ours", "bare", "usual")
 FAST_SECONDS = 0.12
 """A device that is faster than this for one image takes steps of IMAGES; a slower one of one micro-batch."""
 IMAGES = 16
+Values = dict[str, Any]
 
 
 @dataclass
@@ -69,7 +71,8 @@ def run(place: Place) -> Iterator[Row]:
         step_flops(job.model.path, job.spec).step,
     )
     name = precision_name(decisions.precision)
-    figure = f"{bench.flops_per_image / 1e12:.3g} TFLOP"
+    billions = bench.flops_per_image / 1e9
+    figure = f"{billions / 1000:.2f} TFLOP" if billions >= 1000 else f"{billions:.2f} GFLOP"
     note = f"forward and backward in {name}, {place.options.resolution} px, rank {job.spec.rank}"
     yield Row(PART, "a step needs for one image", figure, note, values={"flops": bench.flops_per_image})
     yield from _open(bench)
@@ -117,8 +120,8 @@ def _micro_batch(bench: Bench, size: int) -> Iterator[Row]:
             yield _refused(bench, f"{name}, micro-batch {size}", error)
     seconds = _rounds(bench, list(peaks))
     tried = {name: Tried(tuple(seconds[name]), peaks[name]) for name in peaks}
-    for name in tried:
-        yield _row(bench, name, tried, images, size)
+    if tried:
+        yield from _rows_of(bench, tried, images, size)
 
 
 def _warmed_up(bench: Bench, name: str, arm: Arm, images: int, size: int) -> int:
@@ -185,37 +188,44 @@ def _seconds(bench: Bench, arm: Arm) -> float:
     return timed(work)[1]
 
 
-def _row(bench: Bench, name: str, tried: dict[str, Tried], images: int, size: int) -> Row:
-    own = tried[name]
-    rate = images / statistics.median(own.seconds)
-    used = rate * bench.flops_per_image / (bench.peak.tflops * 1e12) if bench.peak.tflops else None
-    values: dict[str, object] = {
-        "arm": name,
-        "micro_batch": size,
-        "images_per_step": images,
-        "images_per_second": round(rate, 3),
-        "seconds": [round(second, 5) for second in own.seconds],
-        "mfu": None if used is None else round(used, 4),
-        "peak_bytes": own.peak_bytes,
-    }
-    notes = [f"{own.peak_bytes / 1024**3:.1f} GB"]
-    if used is not None:
-        notes.append(f"{used:.0%} of the peak")
-    if name == "ours":
-        notes += [_against(values, other, own, tried[other]) for other in ("bare", "usual") if other in tried]
-        values["checkpointing"] = mode = bench.decisions.checkpointing
-        notes += [f"checkpointing {mode}"] if mode != "off" else []
-        estimate = _estimate(bench, size)
-        values["estimated_bytes"] = estimate
-        notes[0] += f" ({estimate / 1024**3:.1f} by the estimate)"
-    return Row(PART, f"{name}, micro-batch {size}", f"{rate:.2f} images/s", "; ".join(notes), values=values)  # type: ignore[arg-type]
+def _rows_of(bench: Bench, tried: dict[str, Tried], images: int, size: int) -> Iterator[Row]:
+    """How fast each arm is; how much of the device they use; how much memory they take."""
+    from shoes.progress import size as in_words
+
+    rates = {name: images / statistics.median(arm.seconds) for name, arm in tried.items()}
+    for name, rate in rates.items():
+        values: Values = {"arm": name, "micro_batch": size, "images_per_step": images, "images_per_second": rate}
+        values["seconds"] = list(tried[name].seconds)
+        notes = [_against(values, tried, other) for other in tried if name == "ours" and other != name]
+        if name == "ours":
+            values["checkpointing"] = mode = bench.decisions.checkpointing
+            notes += [f"checkpointing {mode}"] if mode != "off" else []
+        yield Row(PART, f"micro-batch {size}: {name}", f"{rate:.2f} images/s", "; ".join(notes), values=values)
+    if bench.peak.tflops:
+        used = {name: rate * bench.flops_per_image / bench.peak.tflops / 1e12 for name, rate in rates.items()}
+        yield _shared(f"micro-batch {size}: use of the peak", used, lambda value: f"{value:.0%}", size, "mfu")
+    bytes_of = {name: arm.peak_bytes for name, arm in tried.items()}
+    row = _shared(f"micro-batch {size}: peak memory", bytes_of, in_words, size, "peak_bytes")
+    if "ours" in tried:
+        said = _estimate(bench, size)
+        note = f"estimate {in_words(said)}" + (f"; {row.note}" if row.note else "")
+        row = replace(row, note=note, values={**row.values, "estimated_bytes": said})
+    yield row
 
 
-def _against(values: dict[str, object], other: str, own: Tried, theirs: Tried) -> str:
-    ratios = [mine / its for mine, its in zip(own.seconds, theirs.seconds, strict=True)]
-    middle = statistics.median(ratios)
-    values[f"over_{other}"] = {"median": round(middle, 4), "min": round(min(ratios), 4), "max": round(max(ratios), 4)}
-    return f"{middle:.2f} of {other}'s time ({min(ratios):.2f}–{max(ratios):.2f})"
+def _shared(what: str, by_arm: Mapping[str, Any], spell: Callable[[Any], str], size: int, name: str) -> Row:
+    """One row for all arms: the first in the figure, the others in the note."""
+    first, *others = by_arm
+    note = ", ".join(f"{arm} {spell(by_arm[arm])}" for arm in others)
+    return Row(PART, what, spell(by_arm[first]), note, values={"micro_batch": size, name: dict(by_arm)})
+
+
+def _against(values: Values, tried: dict[str, Tried], other: str) -> str:
+    pairs = zip(tried["ours"].seconds, tried[other].seconds, strict=True)
+    ratios = [mine / its for mine, its in pairs]
+    found = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+    values[f"over_{other}"] = found
+    return f"{found['median']:.2f} of {other}'s time ({found['min']:.2f} to {found['max']:.2f})"
 
 
 def _estimate(bench: Bench, size: int) -> int:
@@ -249,4 +259,3 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
     elif device == "mps":
         torch.mps.synchronize()
-
