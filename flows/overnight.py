@@ -28,7 +28,7 @@ from tasks.retrying import training_limit
 
 @flow(name="overnight", flow_run_name="{recipe.title}", persist_result=True, result_serializer="json")
 def overnight(recipe: Recipe) -> NightReport | PausedTraining:
-    """A whole night: verify, fetch, prepare, forecast, train, choose, evaluate, promote, report.
+    """A whole night: verify, fetch, prepare, forecast, train, choose, prove, evaluate, promote, report.
 
     What was done before is not done again, whoever did it. **Retry** runs only the stage that failed and those after
     it; a training goes on from its last checkpoint. **Cancel** ends the step and saves the state. A training that
@@ -45,7 +45,7 @@ def overnight(recipe: Recipe) -> NightReport | PausedTraining:
     training = _train(recipe, models, data, ends)
     if isinstance(training, PausedTraining):
         return paused(training)
-    training = stages.choose_checkpoint(recipe, models, data, training)
+    training = _exported(recipe, models, data, training)
     evaluation = stages.evaluate(recipe, models, data, training)
     promotion = stages.promote(recipe, models, data, training, evaluation)
     return windows.told(stages.report(recipe, environment, models, data, training, evaluation, promotion), ends)
@@ -97,7 +97,7 @@ def train_lora(recipe: Recipe) -> TrainReport | PausedTraining:
 def evaluate(recipe: Recipe) -> EvaluationReport:
     """Compare the trained adapter with the base and the champion on the test photos. Needs a finished training."""
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
-    training = stages.choose_checkpoint(recipe, models, data, stages.find_training(recipe, models, data))
+    training = _exported(recipe, models, data, stages.find_training(recipe, models, data))
     return stages.evaluate(recipe, models, data, training)
 
 
@@ -105,7 +105,7 @@ def evaluate(recipe: Recipe) -> EvaluationReport:
 def promote(recipe: Recipe) -> PromotionReport:
     """Let the trained adapter be the champion if it is really better. Needs a finished training, and MLflow."""
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
-    training = stages.choose_checkpoint(recipe, models, data, stages.find_training(recipe, models, data))
+    training = _exported(recipe, models, data, stages.find_training(recipe, models, data))
     return stages.promote(recipe, models, data, training, stages.evaluate(recipe, models, data, training))
 
 
@@ -114,7 +114,7 @@ def report(recipe: Recipe) -> NightReport:
     """Say again what the night did, notify, and make its page anew. Needs a finished training."""
     environment = stages.verify_environment(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
-    training = stages.choose_checkpoint(recipe, models, data, stages.find_training(recipe, models, data))
+    training = _exported(recipe, models, data, stages.find_training(recipe, models, data))
     evaluation = stages.evaluate(recipe, models, data, training)
     promotion = stages.promote(recipe, models, data, training, evaluation)
     return stages.report(recipe, environment, models, data, training, evaluation, promotion)
@@ -126,3 +126,9 @@ def _train(
     """The training's task, with the limit that its window gives it."""
     left = clock.seconds_between(clock.now(), ends) if ends else None
     return stages.train_lora.with_options(timeout_seconds=training_limit(left))(recipe, models, data, ends)
+
+
+def _exported(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> TrainReport:
+    """The training with the checkpoint that is exported, chosen and proven."""
+    training = stages.choose_checkpoint(recipe, models, data, training)
+    return stages.prove_export(recipe, models, data, training)

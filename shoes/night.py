@@ -101,6 +101,7 @@ def _times(
         **({"forecast": said.measuring_seconds} if said else {}),
         "train-lora": training.seconds,
         **({"choose-checkpoint": training.choice.seconds} if training.choice else {}),
+        **({"prove-export": training.proof.seconds} if training.proof else {}),
         "evaluate": evaluation.seconds,
         "promote": promotion.seconds,
     }

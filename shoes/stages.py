@@ -212,6 +212,25 @@ def choose(recipe: Recipe, models: ModelsReport, data: DataReport, training: Tra
         return export_chosen(job, training, choice, captions, journal)
 
 
+def prove(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> TrainReport:
+    """Prove that the exported adapter is the one that was trained; the training's report with the proof.
+
+    Each form is loaded as its users load it, and drawn with. A picture that differs more than rounding explains is a
+    doubt in the report.
+
+    Raises:
+        ExportError: a form has other weights than the trained adapter.
+    """
+    from shoes.training.proving import kept_proof, prove_export
+
+    job = _job(recipe, models, data)
+    device = nullcontext() if kept_proof(job, training) else computing(recipe, "proving the export", training.device)
+    with device, _opened(recipe, job) as (journal, _):
+        proven = training.model_copy(update={"proof": prove_export(job, training)})
+        recording.proof(journal, proven)
+    return proven
+
+
 def evaluate(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> EvaluationReport:
     """Draw the test captions with the base, the adapter and the champion, and compare them."""
     from shoes.evaluation.suite import evaluate as run

@@ -18,6 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from shoes.identity import identity
+
 MANIFEST = "manifest.json"
 _PARTIAL = ".partial-"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -44,8 +46,11 @@ def canonical_json(value: Any) -> str:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Name of a result: the first 16 hex digits of the SHA-256 of its inputs' canonical JSON."""
-    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
+    """Name of a result: the first 16 hex digits of the SHA-256 of its inputs' canonical JSON.
+
+    Models count as their `identity`, so that a field which is added to one leaves the names of former results alone.
+    """
+    return hashlib.sha256(canonical_json(identity(parts)).encode()).hexdigest()[:16]
 
 
 def pretty_json(value: Any) -> str:

@@ -76,6 +76,7 @@ def trained(recipe: Recipe, report: TrainReport) -> str:
             f"on {report.device}, {report.images_per_second:.3g} images a second{resumed}",
             *_fallback(report),
             *_interventions(report),
+            *_doubts(report),
             f"  ended because {report.end_reason}; step {report.chosen_step:,} is exported",
             f"  {_why_this_step(report)}",
             f"  held-out loss {base.mean:.4f} → {chosen.mean:.4f}, a change of {change}; below 0 is better",
@@ -95,6 +96,13 @@ def _fallback(report: TrainReport) -> list[str]:
 def _interventions(report: TrainReport) -> list[str]:
     """One line for each time that the training saved itself."""
     return [f"  trouble at step {done.step:,}: {done.detail}" for done in report.interventions]
+
+
+def _doubts(report: TrainReport) -> list[str]:
+    """One line for each exported form whose picture rounding does not explain."""
+    said = report.proof.doubts if report.proof else ()
+    where = f"; the pictures are in {report.run_dir / 'proof'}"
+    return [f"  doubt: {doubt}{where}" for doubt in said]
 
 
 def paused_sentence(report: PausedTraining) -> str:

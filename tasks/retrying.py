@@ -17,6 +17,7 @@ LIMITS: dict[str, float] = {
     "forecast": 2 * _HOURS,  # every way of training on a slow device
     "train-lora": 7 * 24 * _HOURS,  # without a window; with one it is the window's, see `training_limit`
     "choose-checkpoint": 12 * _HOURS,  # some hundred pictures
+    "prove-export": 2 * _HOURS,  # four or five pictures
     "find-training": 0.5 * _HOURS,
     "evaluate": 48 * _HOURS,  # some hundred pictures of each arm, two minutes each without a GPU
     "promote": 2 * _HOURS,  # the adapter goes to a store that may be slow

@@ -107,6 +107,16 @@ def choose_checkpoint(recipe: Recipe, models: ModelsReport, data: DataReport, tr
     return stages.choose(recipe, models, data, training)
 
 
+@task(**stage("prove-export"), task_run_name="prove-export")
+@in_the_runs_log
+def prove_export(recipe: Recipe, models: ModelsReport, data: DataReport, training: TrainReport) -> TrainReport:
+    """Prove that the exported adapter is the one that was trained: each form is loaded as its users load it.
+
+    What was trained is kept, whatever this finds. A proof that is kept is not made again.
+    """
+    return stages.prove(recipe, models, data, training)
+
+
 @task(**stage("find-training"), task_run_name="find-training")
 @in_the_runs_log
 def find_training(recipe: Recipe, models: ModelsReport, data: DataReport) -> TrainReport:

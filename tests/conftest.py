@@ -136,6 +136,7 @@ def night(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Iterato
         recipe = recipes.load("demo", MICRO)
         models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
         training = stages.choose(recipe, models, data, stages.train(recipe, models, data))
+        training = stages.prove(recipe, models, data, training)
         evaluation = stages.evaluate(recipe, models, data, training)
         promotion = stages.promote(recipe, models, data, training, evaluation)
         yield Night(recipe, folder, models, data, training, evaluation, promotion)

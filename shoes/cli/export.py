@@ -65,7 +65,7 @@ def _text(report: "ExportReport") -> str:
     if report.merged:
         lines.append(
             f"  merged           merged/, {size(report.merged.num_bytes)}; its picture differs from the adapter's by "
-            f"{report.merged.difference:.2f} grey levels of 255 (below {report.merged.tolerance:.0f} is rounding)"
+            f"{report.merged.difference:.2f} grey levels of 255 (rounding to fp16: {report.merged.tolerance:.2f})"
         )
     if report.push:
         done = "pushed" if report.push.is_changed else "unchanged on the Hub"

@@ -36,7 +36,9 @@ def _train(recipe: "Recipe") -> Outcome:
     preflight(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
     report = stages.train(recipe, models, data)
-    return paused(recipe, report) if isinstance(report, PausedTraining) else _trained(recipe, report)
+    if isinstance(report, PausedTraining):
+        return paused(recipe, report)
+    return _trained(recipe, stages.prove(recipe, models, data, report))
 
 
 def paused(recipe: "Recipe", report: "PausedTraining") -> Outcome:
@@ -64,6 +66,7 @@ def _evaluate(recipe: "Recipe") -> Outcome:
     preflight(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
     training = stages.choose(recipe, models, data, stages.trained(recipe, models, data))
+    training = stages.prove(recipe, models, data, training)
     report = stages.evaluate(recipe, models, data, training)
     text = f"{verdict.trained(recipe, training)}\n\n{verdict.scores(report)}\n\nPictures: {report.grid}"
     return Outcome(text, report.model_dump(mode="json"))

@@ -59,8 +59,7 @@ class ChoiceInputs:
         """Name of the choice."""
         adapters = {step: adapter.sha256 for step, adapter in self.candidates.items()}
         judged = (self.clip.fingerprint, self.validation.fingerprint, self.drawn, self.canvas.settings)
-        losses = [loss.model_dump(mode="json") for loss in self.losses]
-        return storage.fingerprint("choice", _FORMAT, self.canvas.model_fingerprint, adapters, losses, judged)
+        return storage.fingerprint("choice", _FORMAT, self.canvas.model_fingerprint, adapters, self.losses, judged)
 
 
 @dataclass(frozen=True)

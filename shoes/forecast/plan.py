@@ -8,7 +8,7 @@ from shoes.spec import EvalSpec, TrainSpec
 TIMESTEPS_PER_PHOTO = 8
 ARMS = 2  # base and adapter
 PROOF_FORMS = 3  # diffusers', PEFT's and kohya's
-PROOF_DRAWINGS = 1 + PROOF_FORMS  # by the adapter in memory, and by each form
+PROOF_DRAWINGS = 1 + PROOF_FORMS  # by the trained adapter, and by each form; where these differ one more
 
 
 @dataclass(frozen=True)

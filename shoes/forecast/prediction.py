@@ -6,7 +6,7 @@ from datetime import datetime
 from shoes import clock
 from shoes.device.decisions import MODES
 from shoes.forecast import window
-from shoes.forecast.plan import PROOF_DRAWINGS, PROOF_FORMS, Plan
+from shoes.forecast.plan import PROOF_DRAWINGS, Plan
 from shoes.forecast.reports import Forecast, Measurement, MemoryPoint, MicroBatchLimit, Part
 from shoes.spec import Recipe
 
@@ -101,22 +101,22 @@ def training_parts(recipe: Recipe, plan: Plan, measured: Measurement) -> tuple[P
         ),
         Part(name="sample images", count=plan.num_validations, seconds=plan.num_validations * sampling),
         Part(name="saving", count=plan.num_checkpoints, seconds=saving),
-        Part(name="export and proof", count=1, seconds=_proof(measured)),
+        Part(name="export", count=1, seconds=measured.candidate_seconds),
     )
     return tuple(part for part in parts if part.count and part.seconds > 0)
 
 
 def _proof(m: Measurement) -> float:
-    """The chosen adapter is exported, and each form is put on the base, loaded once for all, and drawn with.
+    """The base is loaded once; the trained adapter and each exported form are put on it and drawn with.
 
     Putting an adapter on a UNet takes about as long as loading one with an adapter.
     """
-    loading = (1 + PROOF_FORMS) * m.load_seconds + m.pipeline_seconds
-    return m.candidate_seconds + loading + PROOF_DRAWINGS * m.drawing_seconds_per_image
+    loading = (1 + PROOF_DRAWINGS) * m.load_seconds + m.pipeline_seconds
+    return loading + PROOF_DRAWINGS * m.drawing_seconds_per_image
 
 
 def evaluation_parts(plan: Plan, measured: Measurement) -> tuple[Part, ...]:
-    """Seconds of choosing a checkpoint, and of drawing, scoring and measuring base and adapter."""
+    """Seconds of choosing a checkpoint, proving its export, and of drawing, scoring and measuring base and adapter."""
     m = measured
     choosing = plan.num_choice_drawings * m.drawing_seconds_per_image + 2 * m.load_seconds
     drawing = plan.num_drawings * m.drawing_seconds_per_image + 2 * m.load_seconds
@@ -125,6 +125,7 @@ def evaluation_parts(plan: Plan, measured: Measurement) -> tuple[Part, ...]:
     loss += plan.num_test_photos_to_encode * m.encode_seconds_per_photo
     parts = (
         Part(name="choosing a checkpoint", count=plan.num_choice_drawings, seconds=choosing),
+        Part(name="proof of the export", count=1, seconds=_proof(measured)),
         Part(name="evaluation", count=plan.num_drawings, seconds=drawing + scoring + loss),
     )
     return tuple(part for part in parts if part.count)

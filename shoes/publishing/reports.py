@@ -14,7 +14,7 @@ class MergedReport(Report):
     difference: float
     """Of its picture from the adapter's: mean over pixels and channels, in grey levels of 255."""
     tolerance: float
-    """What rounding to fp16 may make of it."""
+    """What rounding the weights to fp16 makes of it, measured on this model."""
 
 
 class PushReport(Report):

@@ -37,6 +37,7 @@ from shoes.reports.night import (
 from shoes.reports.training import (
     CheckpointChoice,
     CheckpointScores,
+    ExportProof,
     HeldOutLoss,
     Intervention,
     ParityTrial,
@@ -56,6 +57,7 @@ __all__ = [
     "Distance",
     "EnvironmentReport",
     "EvaluationReport",
+    "ExportProof",
     "FileCheck",
     "GalleryRow",
     "HeldOutLoss",

@@ -102,6 +102,19 @@ class CheckpointChoice(Report):
     seconds: float = 0.0
 
 
+class ExportProof(Report):
+    """Each form of an exported adapter, loaded as its users load it, beside the adapter that was trained."""
+
+    adapter_sha256: str
+    differences: dict[str, float]
+    """Of each form's picture from the trained adapter's: mean over pixels and channels, in grey levels of 255."""
+    rounding: float | None = None
+    """The same of the trained adapter's picture computed in another order; None: all pictures are equal."""
+    doubts: tuple[str, ...] = ()
+    """What speaks against forms whose weights are right, for people; a form with other weights is refused."""
+    seconds: float = 0.0
+
+
 class TrainReport(Report):
     """A finished training."""
 
@@ -136,3 +149,5 @@ class TrainReport(Report):
     """How the training saved itself on its way."""
     choice: CheckpointChoice | None = None
     """How the exported step was chosen; none: by the held-out loss alone."""
+    proof: ExportProof | None = None
+    """That the exported adapter is the trained one; none: not proven yet."""

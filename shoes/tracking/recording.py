@@ -11,7 +11,7 @@ from pathlib import Path
 import tomli_w
 
 from shoes import environment
-from shoes.reports import ArmScores, Comparison, DataReport, EvaluationReport, Interval, PromotionReport
+from shoes.reports import ArmScores, Comparison, DataReport, EvaluationReport, Interval, PromotionReport, TrainReport
 from shoes.settings import PROJECT_ROOT, Settings, load_settings
 from shoes.spec import GateSpec, Recipe
 from shoes.storage import fingerprint, pretty_json, sha256, write_text
@@ -124,6 +124,14 @@ def _tolerated(what: str) -> Iterator[None]:
         yield
     except OSError as full:
         log.warning("%s could not be written down: %s", what, full)
+
+
+def proof(journal: Journal, report: TrainReport) -> None:
+    """The training's report with the proof of its export, here and in a tag."""
+    assert report.proof is not None, "nothing was proven"
+    write_text(report.run_dir / "report.json", pretty_json(report))
+    said = "; ".join(report.proof.doubts) or f"equal: {', '.join(report.proof.differences)}"
+    journal.tags(f"proof/{report.adapter_sha256[:16]}/{fingerprint(said)}", {"export_proof": said[:5000]})
 
 
 def evaluation(journal: Journal, report: EvaluationReport, step: int) -> None:

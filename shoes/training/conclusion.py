@@ -1,36 +1,21 @@
-"""The end of a training: the best candidate exported, proven, and reported."""
+"""The end of a training: the best candidate exported and reported. It is proven later (`proving`)."""
 
 import logging
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from shoes.device import Watch, torch_dtype
-from shoes.model.load import load_unet
+from shoes.device import Watch
 from shoes.progress import duration
 from shoes.publishing.export import adapter_sha256, export, weights_of
-from shoes.publishing.proof import prove, updates_of
 from shoes.reports import TrainReport
 from shoes.storage import pretty_json, write_text
 from shoes.tracking.journal import Event, Journal, read_events
-from shoes.training import lora
 from shoes.training.saving import best_candidates, provenance
 from shoes.training.session import Session
-from shoes.training.validation import (
-    captions_of,
-    draw_samples,
-    loss_difference,
-    sample_prompts,
-    sampling_pipeline,
-)
-
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-    from PIL.Image import Image
+from shoes.training.validation import captions_of, loss_difference
 
 log = logging.getLogger(__name__)
 PEAK_MEMORY = "system/peak_memory_bytes"
@@ -50,14 +35,12 @@ def num_tries(journal: Journal) -> int:
 
 
 def conclude(session: Session, journal: Journal, watch: Watch, ended_early: str | None) -> TrainReport:
-    """Choose, export, load back and draw, report."""
+    """Choose, export, report."""
     job = session.job
     chosen = best_candidates(job, session.losses)[0]
     target = job.folder / "adapter"
     weights = weights_of(job.candidate(chosen))
     export(target, weights, job.spec, provenance(session, chosen))
-    lora.set_adapter_weights(session.objective.unet, weights)
-    _prove(session)
     record_memory(watch, journal)
     report = TrainReport(
         fingerprint=job.fingerprint,
@@ -81,43 +64,6 @@ def conclude(session: Session, journal: Journal, watch: Watch, ended_early: str 
     write_text(job.folder / "report.json", pretty_json(report))
     log.info("trained %d steps in %s", report.step, duration(report.seconds))
     return report
-
-
-def _prove(session: Session) -> None:
-    """Each exported form, loaded as its users will load it, draws what the adapter in memory draws.
-
-    The base's UNet is loaded once beside the session's own, and every form is put on it and taken off again.
-    """
-    job, where = session.job, session.decisions
-    prompt = sample_prompts(session)[:1]
-    pipeline = sampling_pipeline(session)
-
-    def draw(pipeline: "StableDiffusionPipeline") -> "Image":
-        return draw_samples(session, pipeline, prompt)[0]
-
-    with _rounded(session):
-        expected, updates = draw(pipeline), updates_of(session.objective.unet)
-        pipeline.unet = load_unet(job.model.path, device=where.device, dtype=torch_dtype(where.precision))
-        differences = prove(job.folder / "adapter", pipeline, updates=updates, expected=expected, draw=draw)
-    log.info("the %s draw what the adapter in memory draws", ", ".join(differences))
-
-
-@contextmanager
-def _rounded(session: Session) -> Iterator[None]:
-    """The adapter in the precision of the frozen weights, as pipelines hold it.
-
-    Rounding it to bf16 alone changes pictures: by 0.4 grey levels of 255 on the demo's model.
-    """
-    unet = session.objective.unet
-    kept = lora.adapter_weights(unet)
-    parameters = lora.trainable(unet)
-    try:
-        for parameter in parameters.values():
-            parameter.data = parameter.data.to(unet.dtype)
-        yield
-    finally:
-        for name, parameter in parameters.items():
-            parameter.data = kept[name].to(parameter.device)
 
 
 def _record(report: TrainReport, journal: Journal) -> None:

@@ -150,11 +150,25 @@ def _steps(session: Session, journal: Journal, stops: Stops, report: Progress, s
                 return stop
             has_changed = _one_step(session, journal, stops, report)
             _read_pressure(session, journal, pressure, number)
-            is_due = validate_when_due(session, journal) or has_changed
+            with _steps_kept(session, journal, saved):
+                is_due = validate_when_due(session, journal) or has_changed
             if is_due or time.monotonic() - saved.at >= 60 * spec.checkpointing_minutes:
                 save_checkpoint(session, journal)
                 saved.step, saved.at = session.step, time.monotonic()
     return None
+
+
+@contextmanager
+def _steps_kept(session: Session, journal: Journal, saved: _Saved) -> Iterator[None]:
+    """An error in what comes after a step costs no step: the state is saved before it ends the training."""
+    try:
+        yield
+    except Interrupted:  # the state is saved for it, too, by the caller
+        raise
+    except Exception:
+        if saved.step != session.step:
+            save_checkpoint(session, journal)
+        raise
 
 
 def _one_step(session: Session, journal: Journal, stops: Stops, report: Progress) -> bool:

@@ -27,6 +27,7 @@ def export_chosen(
                 "chosen_step": choice.step,
                 "adapter_sha256": adapter_sha256(report.adapter_dir),
                 "loss_difference": loss_difference(job, captions, choice.step),
+                "proof": None,
             }
         )
     chosen = report.model_copy(update={"choice": choice})

@@ -1,12 +1,14 @@
 """Looking at the adapter while it trains: held-out loss, and pictures of fixed prompts and seeds."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shoes.device import is_out_of_memory, release
 from shoes.evaluation.statistics import cluster_interval
 from shoes.model.inference import set_up_vae, vae_inference
 from shoes.model.load import assemble_pipeline
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
     from PIL.Image import Image
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,7 @@ def validate(session: Session, journal: Journal) -> None:
     _keep(session.job, step, held_out.tolist())
     journal.metrics(f"validation/{step}", step, _metrics(loss, held_out.mean(0).tolist(), session))
     picture = session.job.folder / "samples" / f"step-{step:06d}.png"
-    if f"samples/{step}" not in journal:
-        _draw_samples(session, picture)
+    if f"samples/{step}" not in journal and _has_drawn(session, picture):
         journal.image(f"samples/{step}", "samples", step, picture)
         journal.artifact(f"samples/{step}/file", picture, "samples")
     if f"curve/{step}" not in journal:
@@ -175,6 +179,19 @@ def draw_samples(session: Session, pipeline: "StableDiffusionPipeline", prompts:
         )
     finally:
         looking.remove()
+
+
+def _has_drawn(session: Session, picture: Path) -> bool:
+    """Draw the samples of this step; false where there was no memory for it. They are to be looked at, no more."""
+    try:
+        _draw_samples(session, picture)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        log.warning("step %d has no sample pictures: there was no memory to draw them", session.step)
+        release(session.decisions.device)
+        return False
+    return True
 
 
 def _draw_samples(session: Session, picture: Path) -> None:

@@ -44,7 +44,10 @@ SMALL = {
     "eval.num_resamples": "200",
 }
 """What is typed into the form so that the demo takes seconds."""
-BEFORE = ("verify-environment", "fetch-model", "prepare-data", "forecast", "train-lora", "choose-checkpoint")
+BEFORE = (
+    *("verify-environment", "fetch-model", "prepare-data", "forecast"),
+    *("train-lora", "choose-checkpoint", "prove-export"),
+)
 AFTER = ("evaluate", "promote", "report")
 
 

@@ -10,7 +10,7 @@ from shoes.forecast.plan import PROOF_DRAWINGS, plan
 from shoes.publishing.export import export
 from shoes.spec import Recipe
 from shoes.tracking.journal import read_events
-from shoes.training import conclusion, saving
+from shoes.training import proving, saving
 
 
 @pytest.mark.parametrize(
@@ -27,12 +27,12 @@ def test_the_plan_counts_what_the_run_did(
     exported: list[object] = []
     proven: list[object] = []
     monkeypatch.setattr(saving, "export", lambda *args, **kwargs: exported.append(args) or export(*args, **kwargs))
-    drawn = conclusion.draw_samples
-    monkeypatch.setattr(conclusion, "draw_samples", lambda *args: proven.append(args) or drawn(*args))
+    drawn = proving.draw
+    monkeypatch.setattr(proving, "draw", lambda *args, **kwargs: proven.append(args) or drawn(*args, **kwargs))
     recipe = micro({"train.validation_images": "2", **flags})
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
     work = plan(recipe.train, recipe.eval, data, start_step=0, is_cached=False)
-    report = stages.train(recipe, models, data)
+    report = stages.prove(recipe, models, data, stages.train(recipe, models, data))
     done = Counter(event["id"].split("/")[0] for event in read_events(report.run_dir / "journal.jsonl"))
     assert work.num_steps == report.step
     assert work.num_validations == done["validation"]

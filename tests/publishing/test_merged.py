@@ -10,16 +10,15 @@ from PIL import Image
 
 from shoes.errors import ExportError
 from shoes.model.load import load_unet
-from shoes.publishing import merged
 from shoes.publishing.export import export
-from shoes.publishing.merged import TOLERANCE, Draw, write_merged
+from shoes.publishing.merged import Difference, Draw, write_merged
 from shoes.publishing.proof import mean_difference
 from shoes.spec import TrainSpec
 from shoes.storage import hash_files
 from tests.publishing.adapters import BASE, OTHERS, SPEC, image, pipeline, strong_adapter
 
 
-def write(night, folder: Path, spec: TrainSpec = SPEC, draw: Draw = image) -> float:
+def write(night, folder: Path, spec: TrainSpec = SPEC, draw: Draw = image) -> Difference:
     export(folder / "adapter", strong_adapter(night, spec), spec, BASE)
     base = night.models.base.path
     return write_merged(folder / "merged", base, folder / "adapter", device="cpu", scheduler="ddim", draw=draw)
@@ -27,7 +26,9 @@ def write(night, folder: Path, spec: TrainSpec = SPEC, draw: Draw = image) -> fl
 
 @pytest.mark.parametrize("spec", [SPEC, OTHERS["both"]], ids=["lora", "rslora and feed-forward"])
 def test_it_loads_by_itself_and_draws_the_adapters_picture(night, tmp_path: Path, spec: TrainSpec) -> None:
-    assert write(night, tmp_path, spec) < TOLERANCE / 4
+    found = write(night, tmp_path, spec)
+    assert found.from_rounded == 0, "what was loaded computes what was saved"
+    assert 0 < found.from_adapter == found.by_rounding < 1
     loaded = StableDiffusionPipeline.from_pretrained(tmp_path / "merged", variant="fp16", local_files_only=True)
     assert loaded.safety_checker is None
     assert type(loaded.scheduler).__name__ == "DDPMScheduler", "the base's own"
@@ -58,10 +59,4 @@ def test_weights_that_are_not_base_and_adapter_are_refused(
 ) -> None:
     monkeypatch.setattr(StableDiffusionPipeline, "fuse_lora", lambda self: None)  # a library that forgets to
     with pytest.raises(ExportError, match=r"has other weights in .*to_"):
-        write(night, tmp_path)
-
-
-def test_a_picture_that_is_another_one_is_refused(night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merged, "mean_difference", lambda one, other: TOLERANCE)
-    with pytest.raises(ExportError, match="draws another picture than the adapter"):
         write(night, tmp_path)

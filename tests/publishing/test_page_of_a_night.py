@@ -34,7 +34,7 @@ def test_the_page_is_written_once_and_kept_in_mlflow(in_night) -> None:
     address = f"http://127.0.0.1:5001/#/experiments/{first.experiment_id}/runs/{first.run_id}"
     assert curves.startswith(f"curves    {address}?")
     assert when.split("\n")[0].strip() == "while `shoes up` runs"
-    assert [run.name for run in first.timeline][-4:] == ["train-lora", "choose-checkpoint", "evaluate", "promote"]
+    assert [run.name for run in first.timeline][-4:] == ["choose-checkpoint", "prove-export", "evaluate", "promote"]
     client = connect(load_settings().tracking_uri)
     assert "report/index.html" in [file.path for file in client.list_artifacts(first.run_id, "report")]
     kept = NightReport.model_validate_json((in_night.training.run_dir / "night.json").read_bytes())

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from shoes.spec import Recipe
 from shoes.tracking.journal import Journal, read_events
-from shoes.training import lora, validation
-from tests.training.opening import session_of
+from shoes.training import loop, lora, validation
+from shoes.training.recovery import step_or_recover
+from shoes.training.session import Session
+from tests.training.opening import session_of, train
 
 
 def pixels(file: Path) -> np.ndarray:
@@ -77,3 +80,38 @@ def test_another_sampler_draws_the_base_anew(micro: Callable[..., Recipe]) -> No
     for session in sessions:
         validation._base_samples(session, validation.sample_prompts(session))
     assert len(list((sessions[0].job.folder / "samples").glob("base-*"))) == 2
+
+
+def test_no_memory_for_the_pictures_costs_the_pictures_only(
+    micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    session = session_of(micro())
+    monkeypatch.setattr(validation, "draw_samples", full)
+    with Journal(session.job.journal) as journal:
+        validation.validate(session, journal)
+        assert "samples/0" not in journal
+    assert [loss.step for loss in session.losses] == [0]
+    assert "step 0 has no sample pictures" in caplog.text
+
+
+def test_an_error_after_a_step_costs_no_step(micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last step's validation breaks: all steps are saved, and the next start has only the validation to do."""
+    recipe = micro({"train.max_train_steps": "3", "train.save_steps": "3", "train.validation_steps": "3"})
+    draw_now = validation.draw_with_session
+
+    def broken(session: Session, prompts: object) -> object:
+        if session.step == 3:
+            raise ValueError("a bug in drawing")
+        return draw_now(session, prompts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "draw_with_session", broken)
+        with pytest.raises(ValueError, match="a bug in drawing"):
+            train(recipe)
+    steps = []
+    monkeypatch.setattr(loop, "step_or_recover", lambda *given: steps.append(given) or step_or_recover(*given))
+    report = train(recipe)
+    assert (report.step, report.resumed_from, steps) == (3, (3,), [])

@@ -20,6 +20,8 @@ STAGES = {
     "prepare-data": "Photos",
     "forecast": "Forecast",
     "train-lora": "Training",
+    "choose-checkpoint": "Choice of the checkpoint",
+    "prove-export": "Proof of the export",
     "evaluate": "Evaluation",
     "promote": "Promotion",
     "report": "Report",
@@ -39,6 +41,7 @@ class Entry:
 def entries(evidence: Evidence) -> tuple[Entry, ...]:
     """All that happened; what has no time stands last."""
     found = [*_stages(evidence.night.timeline), *_of_journal(evidence), *_parity(evidence.night)]
+    found += _doubts(evidence.night)
     return tuple(sorted(found, key=lambda entry: entry.at or datetime.max.replace(tzinfo=UTC)))
 
 
@@ -106,6 +109,13 @@ def _parity(night: NightReport) -> Iterator[Entry]:
     if len(night.train.parity) > 1:
         start = next((stage.started for stage in night.timeline if stage.name == "train-lora"), None)
         yield Entry("fault", "Another precision than meant", in_words(night.train.parity), start)
+
+
+def _doubts(night: NightReport) -> list[Entry]:
+    """Exported forms whose pictures rounding does not explain."""
+    at = next((stage.started for stage in night.timeline if stage.name == "prove-export"), None)
+    said = night.train.proof.doubts if night.train.proof else ()
+    return [Entry("fault", "A form of the adapter draws another picture", doubt, at) for doubt in said]
 
 
 def gantt(evidence: Evidence) -> Chart | None:
