@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from benchmarks.device import ground
 from benchmarks.device.place import Place
@@ -19,7 +20,7 @@ from shoes.spec import Recipe
 from shoes.training.run import Decisions, Job
 
 PART = "forecast"
-LEFT_OUT = "export and proof"
+LEFT_OUT = "export"
 SECONDS_OF_STEPS = 20.0
 MOST_STEPS = 20
 FEW = {
@@ -66,7 +67,7 @@ def run(place: Place) -> Iterator[Row]:
     yield _row("peak memory", "GB", measured.peak_bytes / 1024**3, actual.peak_bytes / 1024**3)
 
 
-def _cache(place: Place) -> "ground.Path":
+def _cache(place: Place) -> Path:
     """Of its own, so that encoding is a part of the training."""
     return place.options.work / "runs" / f"{PART}-cache"
 

@@ -1,19 +1,15 @@
 """An adapter is trained for a few steps, exported, and each of its forms loaded and drawn with: half precision too."""
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from benchmarks.device import ground
 from benchmarks.device.place import Place
 from benchmarks.device.rows import Row, failed, no_time
-from shoes.training.run import Job
+from shoes.training.run import Decisions, Job
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-    from PIL.Image import Image
-
-    from shoes.training.session import Session
+    from shoes.reports import ExportProof, TrainReport
 
 PART = "proof"
 NUM_STEPS = 6
@@ -32,64 +28,71 @@ def run(place: Place) -> Iterator[Row]:
 
 
 def proved(part: str, place: Place, job: Job, precision: str, where: str) -> Row:
-    """One row for an export in a precision."""
+    """One row for an export in a precision: refused, doubted, or proven."""
     from shoes.device import precision_name
 
     what = f"{precision_name(precision)}, {where}, {job.spec.resolution} px"
     if place.seconds_left <= 0:
         return no_time(part, what)
-    started = time.monotonic()
     try:
-        told = differences(job, precision)
+        proof = export_and_prove(job, precision)
     except Exception as error:  # noqa: BLE001 - a refused export is what this part looks for
         return failed(part, what, error)
-    seconds = time.monotonic() - started
-    note = f"grey levels of 255 from the adapter in memory: {_in_words(told)}; {seconds:.0f} s"
-    values = {"differences": told, "seconds": round(seconds, 2)}
-    return Row(part, what, f"{max(told.values()):.2f} at most", note, values=values)  # type: ignore[arg-type]
+    values = {**proof.model_dump(mode="json"), "precision": precision_name(precision)}
+    if proof.doubts:
+        return Row(part, what, "doubted", "; ".join(proof.doubts), "failed", values)
+    most = max(proof.differences.values())
+    figure, note = "equal", "the trained adapter and all three forms draw one picture, byte for byte"
+    if most:
+        figure = f"{most:.2g} grey levels"
+        note = f"of 255, the most of three forms; two orders of rounding differ by {proof.rounding:.2g}"
+    return Row(part, what, figure, f"{note}; {proof.seconds:.0f} s", values=values)
 
 
-def differences(job: Job, precision: str) -> dict[str, float]:
-    """Train, export and prove; the mean difference of each form's picture."""
+def export_and_prove(job: Job, precision: str) -> "ExportProof":
+    """Train a few steps, export, and prove as a night does after its training.
+
+    Raises:
+        ExportError: a form is not the adapter that was trained.
+    """
+    from shoes.training.proving import prove_export
+
+    return prove_export(job, trained(job, ground.decisions_for(job, precision)))
+
+
+def trained(job: Job, decisions: Decisions) -> "TrainReport":
+    """The report of a training that ends with its candidate exported as the adapter."""
     from shoes.device import release
+    from shoes.publishing.export import adapter_sha256, copy_export
+    from shoes.reports import Interval, TrainReport
+    from shoes.training.saving import save_candidate
     from shoes.training.session import open_session
     from shoes.training.step import take_step
 
-    decisions = ground.decisions_for(job, precision)
     session = open_session(job, decisions, None)
     for _ in range(NUM_STEPS):
         take_step(session)
-    try:
-        return _prove(session)
-    finally:
-        del session
-        release(decisions.device)
-
-
-def _prove(session: "Session") -> dict[str, float]:
-    """As a training does at its end."""
-    from shoes.device import torch_dtype
-    from shoes.model.load import load_unet
-    from shoes.publishing.export import export
-    from shoes.publishing.proof import prove, updates_of
-    from shoes.training import lora
-    from shoes.training.saving import provenance
-    from shoes.training.validation import draw_samples, sample_prompts, sampling_pipeline
-
-    job, where = session.job, session.decisions
-    weights = lora.adapter_weights(session.objective.unet)
-    export(job.folder / "adapter", weights, job.spec, provenance(session, session.step))
-    pipeline, prompt = sampling_pipeline(session), sample_prompts(session)[:1]
-
-    def draw(pipeline: "StableDiffusionPipeline") -> "Image":
-        return draw_samples(session, pipeline, prompt)[0]
-
-    for parameter in lora.trainable(session.objective.unet).values():
-        parameter.data = parameter.data.to(session.objective.unet.dtype)
-    expected, updates = draw(pipeline), updates_of(session.objective.unet)
-    pipeline.unet = load_unet(job.model.path, device=where.device, dtype=torch_dtype(where.precision))
-    return prove(job.folder / "adapter", pipeline, updates=updates, expected=expected, draw=draw)
-
-
-def _in_words(told: dict[str, float]) -> str:
-    return ", ".join(f"{form} {difference:.2f}" for form, difference in told.items())
+    save_candidate(session)
+    step, parameters = session.step, sum(p.numel() for p in session.parameters.values())
+    del session
+    release(decisions.device)
+    adapter = job.folder / "adapter"
+    copy_export(job.candidate(step), adapter)
+    return TrainReport(
+        fingerprint=job.fingerprint,
+        run_dir=job.folder,
+        adapter_dir=adapter,
+        adapter_sha256=adapter_sha256(adapter),
+        step=step,
+        max_train_steps=step,
+        end_reason="all steps were run",
+        chosen_step=step,
+        losses=(),
+        loss_difference=Interval(mean=0.0, low=0.0, high=0.0, level=0.95, num_clusters=0, num_values=0),
+        device=decisions.device,
+        precision=decisions.precision,
+        num_trainable_parameters=parameters,
+        images_per_second=0.0,
+        resumed_from=(),
+        seconds=0.0,
+    )
