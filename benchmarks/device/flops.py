@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shoes.model import configs
 from shoes.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -38,21 +39,15 @@ class Count:
 def step_flops(model: Path, spec: TrainSpec) -> Count:
     """Of a LoRA training with one image of the spec's resolution; reads configs only."""
     import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import UNet2DConditionModel
 
+    sizes = configs.geometry(model)
+    side = spec.resolution // sizes.downscale
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(model / "unet"))
-        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(model / "vae"))
-        side = spec.resolution // 2 ** (len(vae.config.block_out_channels) - 1)
-        latents = torch.empty(1, unet.config.in_channels, side, side)
-        text = torch.empty(1, _num_tokens(model), unet.config.cross_attention_dim)
+        latents = torch.empty(1, sizes.latent_channels, side, side)
+        text = torch.empty(1, sizes.text_tokens, sizes.text_width)
         return count(unet, spec, latents, torch.zeros(1), text)
-
-
-def _num_tokens(model: Path) -> int:
-    from transformers import CLIPTextConfig
-
-    return int(CLIPTextConfig.from_pretrained(model / "text_encoder").max_position_embeddings)
 
 
 def count(unet: Any, spec: TrainSpec, latents: "Tensor", timestep: "Tensor", text: "Tensor") -> Count:

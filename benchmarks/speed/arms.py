@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shoes.dataset import Record, load_split
+from shoes.model import configs
+from shoes.model import configs
 from shoes.spec import TrainSpec
 from shoes.training.run import Decisions, Job
 from shoes.training.session import open_session
@@ -60,7 +62,9 @@ class Bare:
         self.unet = _unet_with_adapter(job, self.dtype, self.device)
         parameters = [p for p in self.unet.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, lr=job.spec.learning_rate, fused=decisions.fused_optimizer)
-        self.side, self.text_shape = _latent_side(job), _text_shape(job)
+        geometry = configs.geometry(job.model.path)
+        self.side = job.spec.resolution // geometry.downscale
+        self.text_shape = (geometry.text_tokens, geometry.text_width)
         self.resize(job.spec.effective_batch_size, decisions.micro_batch)
 
     def resize(self, images: int, micro_batch: int) -> None:
@@ -213,25 +217,7 @@ def _adapter(spec: TrainSpec) -> Any:
     )
 
 
-def _latent_side(job: Job) -> int:
-    """Side of the latents of the job's pictures."""
-    import torch
-    from diffusers import AutoencoderKL
-
-    path = job.model.path / "vae"
-    with torch.device("meta"):
-        config = AutoencoderKL.from_config(AutoencoderKL.load_config(path)).config
-    return job.spec.resolution // 2 ** (len(config.block_out_channels) - 1)
-
-
-def _text_shape(job: Job) -> tuple[int, int]:
-    """Tokens of a caption, and the width of their states."""
-    from transformers import CLIPTextConfig
-
-    config = CLIPTextConfig.from_pretrained(job.model.path / "text_encoder")
-    return config.max_position_embeddings, config.hidden_size
-
-
+<<<<<<< HEAD
 def _batches(records: list[Record], size: int) -> Iterator[list[Record]]:
     endless = itertools.cycle(records)
     while True:

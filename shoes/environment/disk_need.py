@@ -9,10 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from shoes.evaluation.sample_size import MAX_IMAGES_PER_CAPTION
 from shoes.language import mark
+from shoes.model import configs
 from shoes.spec import Recipe
 
 PNG_SHARE = 0.5
@@ -81,13 +81,13 @@ def sd15_geometry(targets: Sequence[str]) -> Geometry:
 
 def geometry_of(folder: Path, targets: Sequence[str]) -> Geometry:
     """Geometry of a model in diffusers' format, from its configs and the header of its UNet's weights."""
-    vae, text = (_read_json(folder / part / "config.json") for part in ("vae", "text_encoder"))
+    sizes = configs.geometry(folder)
     weights = sorted((folder / "unet").glob("*.safetensors"))[0]
     return Geometry(
-        latent_channels=vae["latent_channels"],
-        downscale=2 ** (len(vae["block_out_channels"]) - 1),
-        text_tokens=text["max_position_embeddings"],
-        text_width=text["hidden_size"],
+        latent_channels=sizes.latent_channels,
+        downscale=sizes.downscale,
+        text_tokens=sizes.text_tokens,
+        text_width=sizes.text_width,
         adapter_parameters=rank_one_parameters(read_shapes(weights), targets),
     )
 
@@ -146,8 +146,3 @@ def expected_photos(recipe: Recipe) -> Photos:
     val, test = (round(total * share) for share in (recipe.data.val_fraction, recipe.data.test_fraction))
     # captions of a template repeat: the real catalogue has 111 different ones for 600 photos
     return Photos(total - val - test, val, test, captions=total // 4, are_here=False)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found

@@ -5,6 +5,7 @@ hub.py            what the Hub says, and what its refusals mean
 download.py       files onto the disk, gone on with where they broke off
 known.py          hashes that the project vouches for
 record.py         what the files were at their first use
+configs.py        a part's config as its library reads it
 architecture.py   can it be trained here? Told from configs
 files.py          all of these together: `fetch`, `check`, `repair`
 load.py           the model's parts in memory

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shoes.errors import Problem
+from shoes.model.configs import CLIP, NOISE_SCHEDULE, TEXT_ENCODER, UNET, VAE, with_defaults
 
 FINE = "Stable Diffusion 1.x and 2.x models in diffusers' format are fine, for example"
 EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -21,6 +22,12 @@ _OTHER_PIPELINES = {
     "StableDiffusionDepth2Img": "is a depth-to-image model, whose UNet wants a depth map as well",
     "LatentConsistencyModel": "is a latent consistency model, whose UNet takes the guidance as input",
     "StableCascade": "is Stable Cascade, which has no UNet of this kind",
+}
+_READERS = {
+    "unet/config.json": UNET,
+    "vae/config.json": VAE,
+    "text_encoder/config.json": TEXT_ENCODER,
+    "scheduler/scheduler_config.json": NOISE_SCHEDULE,
 }
 
 
@@ -38,12 +45,12 @@ def pipeline_problems(folder: Path) -> list[Problem]:
         return [Problem(str(folder / "model_index.json"), _another_class(kind), _FIX)]
     parts: dict[str, dict[str, Any]] = {}
     problems: list[Problem] = []
-    for name in ("unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"):
+    for name, reader in _READERS.items():
         config = _config(folder / name)
         if isinstance(config, Problem):
             problems += [config] if (folder / name).is_file() else []
         else:
-            parts[name.partition("/")[0]] = config
+            parts[name.partition("/")[0]] = with_defaults(config, reader)
     return problems + [Problem(str(folder / where), what, _FIX) for where, what in _mismatches(parts)]
 
 
@@ -58,8 +65,9 @@ def clip_problems(folder: Path) -> list[Problem]:
     if kind != "clip" or "CLIPModel" not in classes:
         text = f"is a {kind} model ({', '.join(map(str, classes))}), not a CLIPModel"
         return [Problem(where, text, fix)]
-    lacking = [name for name in ("text_config", "vision_config", "projection_dim") if not config.get(name)]
-    problems = [Problem(where, f"has no {name}: pictures and captions can't be compared", fix) for name in lacking]
+    problems = []
+    if not with_defaults(config, CLIP)["projection_dim"]:
+        problems.append(Problem(where, "has no projection_dim: pictures and captions can't be compared", fix))
     has_words = (folder / "tokenizer.json").is_file() or (folder / "vocab.json").is_file()
     if not has_words:
         problems.append(Problem(str(folder), "has no tokenizer (tokenizer.json, or vocab.json and merges.txt)", fix))
@@ -111,20 +119,19 @@ def _another_class(kind: str) -> str:
 
 
 def _mismatches(parts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
-    """What does not fit in the configs that are there; defaults are diffusers' own."""
+    """What does not fit in the configs that are there."""
     found: list[tuple[str, str]] = []
-    unet, vae = parts.get("unet", {}), parts.get("vae", {})
     if "unet" in parts:
-        found += [("unet/config.json", what) for what in _unet_mismatches(unet)]
-    latent = vae.get("latent_channels", 4)
+        found += [("unet/config.json", what) for what in _unet_mismatches(parts["unet"])]
+    if "vae" in parts:
+        found += [("vae/config.json", what) for what in _another_kind(parts["vae"], "_class_name", VAE.name)]
+    if "text_encoder" in parts:
+        kinds = _another_kind(parts["text_encoder"], "model_type", "clip_text_model", "clip")
+        found += [("text_encoder/config.json", what) for what in kinds]
     if "unet" in parts and "vae" in parts:
-        found += [
-            ("unet/config.json", f"{name} is {unet.get(name, 4)} and the VAE has {latent} latent channels{hint}")
-            for name, hint in (("in_channels", _extra_input(unet.get("in_channels", 4))), ("out_channels", ""))
-            if unet.get(name, 4) != latent
-        ]
+        found += [("unet/config.json", what) for what in _channel_mismatches(parts["unet"], parts["vae"])]
     if "unet" in parts and "text_encoder" in parts:
-        wide, hidden = unet.get("cross_attention_dim", 1280), parts["text_encoder"].get("hidden_size")
+        wide, hidden = parts["unet"]["cross_attention_dim"], parts["text_encoder"]["hidden_size"]
         if wide != hidden:
             text = f"cross_attention_dim is {wide} and the text encoder's hidden_size is {hidden}"
             found.append(("unet/config.json", text))
@@ -133,18 +140,30 @@ def _mismatches(parts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     return found
 
 
+def _another_kind(config: dict[str, Any], field: str, *expected: str) -> list[str]:
+    """A config that says nothing of its kind is taken for the expected one, as the libraries do."""
+    kind = config.get(field, expected[0])
+    return [] if kind in expected else [f"is a {kind}, not a {expected[0]}"]
+
+
+def _channel_mismatches(unet: dict[str, Any], vae: dict[str, Any]) -> list[str]:
+    latent = vae["latent_channels"]
+    return [
+        f"{name} is {unet[name]} and the VAE has {latent} latent channels{hint}"
+        for name, hint in (("in_channels", _extra_input(unet["in_channels"])), ("out_channels", ""))
+        if unet[name] != latent
+    ]
+
+
 def _unet_mismatches(unet: dict[str, Any]) -> list[str]:
-    found = []
-    if unet.get("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel":
-        found.append(f"is a {unet['_class_name']}, not a UNet2DConditionModel")
     inputs = {
         "time_cond_proj_dim": "takes the guidance as input: a latent consistency model",
         "addition_embed_type": "takes more than a caption as input, as Stable Diffusion XL does",
         "class_embed_type": "takes a class or picture as input",
         "encoder_hid_dim_type": "takes another text encoder's states as input",
     }
-    found += _size_mismatch(unet)
-    return found + [f"{text} ({name} = {unet[name]})" for name, text in inputs.items() if unet.get(name) is not None]
+    more = [f"{text} ({name} = {unet[name]})" for name, text in inputs.items() if unet[name] is not None]
+    return _another_kind(unet, "_class_name", UNET.name) + _size_mismatch(unet) + more
 
 
 def _extra_input(channels: int) -> str:
@@ -159,7 +178,7 @@ def _size_mismatch(unet: dict[str, Any]) -> list[str]:
     The VAE's own sample_size is not compared with the UNet's: it only says where tiling begins, and good models
     keep the 256 px at which their VAE was trained.
     """
-    side = unet.get("sample_size")
+    side = unet["sample_size"]
     is_square = not isinstance(side, list) or len(set(side)) == 1
     return [] if is_square else [f"sample_size is {side}: only square pictures are trained"]
 
@@ -168,7 +187,7 @@ def _scheduler_mismatches(scheduler: dict[str, Any]) -> list[str]:
     kind = str(scheduler.get("_class_name", ""))
     if kind.startswith("FlowMatch"):
         return [f"is {kind}: a flow-matching model, which learns another thing than noise"]
-    predicts = scheduler.get("prediction_type", "epsilon")
+    predicts = scheduler["prediction_type"]
     if predicts not in {"epsilon", "v_prediction"}:
         return [f"the model predicts {predicts}; only epsilon and v_prediction are trained"]
     return []

@@ -74,13 +74,17 @@ def load_vae(path: Path, *, device: str) -> "AutoencoderKL":
 
 
 def load_text(path: Path, *, device: str) -> TextParts:
-    """Tokenizer and text encoder, frozen, in fp32."""
+    """Tokenizer and text encoder, frozen, in fp32.
+
+    The tokenizer cuts and pads to the encoder's places: not every published tokenizer says a length of its own.
+    """
     quiet_libraries()
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
     encoder = CLIPTextModel.from_pretrained(path, dtype=torch.float32, **_options(path, "text_encoder"))
     tokenizer = CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", local_files_only=True)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
     return TextParts(tokenizer, encoder.requires_grad_(False).eval().to(device))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from shoes.device import release
+from shoes.model import configs
 from shoes.model.load import load_noise_schedule
 from shoes.progress import Progress, both, progress
 from shoes.reports import HeldOutLoss
@@ -187,12 +188,10 @@ def cache_key(job: Job, device: str, which: int) -> CacheKey:
 
 
 def _objective(job: Job, decisions: Decisions, unet: Any) -> Objective:
-    from diffusers import AutoencoderKL
-
     return Objective(
         unet=unet,
         schedule=load_noise_schedule(job.model.path),
-        scaling_factor=AutoencoderKL.load_config(job.model.path, subfolder="vae")["scaling_factor"],
+        scaling_factor=configs.geometry(job.model.path).scaling_factor,
         device=decisions.device,
         precision=decisions.precision,
         snr_gamma=job.spec.snr_gamma,
