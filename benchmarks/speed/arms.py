@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shoes.dataset import Record, load_split
 from shoes.model import configs
-from shoes.model import configs
 from shoes.spec import TrainSpec
 from shoes.training.run import Decisions, Job
 from shoes.training.session import open_session
@@ -217,7 +216,6 @@ def _adapter(spec: TrainSpec) -> Any:
     )
 
 
-<<<<<<< HEAD
 def _batches(records: list[Record], size: int) -> Iterator[list[Record]]:
     endless = itertools.cycle(records)
     while True:
