@@ -38,6 +38,11 @@ class Options:
         return 2 if self.smoke else 5
 
     @property
+    def num_pictures(self) -> int:
+        """Pictures that are drawn and timed, where there is time."""
+        return 1 if self.smoke else 3
+
+    @property
     def num_inference_steps(self) -> int:
         """Steps of the sampler."""
         return 3 if self.smoke else 25

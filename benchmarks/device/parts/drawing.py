@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 PART = "drawing"
-MOST_PICTURES = 3
 GUIDANCE = 7.5
 
 
@@ -59,7 +58,7 @@ def _drawn(place: Place, precision: str, what: str) -> Row:
         )
         _draw(place, pipeline, num_inference_steps=2)  # what only the first picture pays
         seconds = [_draw(place, pipeline)]
-        while len(seconds) < MOST_PICTURES and place.seconds_left > 2 * seconds[-1]:
+        while len(seconds) < place.options.num_pictures and place.seconds_left > 2 * seconds[-1]:
             seconds.append(_draw(place, pipeline))
     values = {"seconds": [round(second, 4) for second in seconds], "peak_bytes": watch.growth_bytes}
     note = f"dpm-solver, guidance {GUIDANCE}, one at a time; {watch.growth_bytes / 1024**3:.1f} GB"

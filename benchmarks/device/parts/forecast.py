@@ -85,7 +85,7 @@ def _measured(place: Place, recipe: Recipe, job: Job, data: DataReport, decision
         decisions=dataclasses.asdict(decisions),
         cache=job.cache,
         folder=place.options.work / "runs" / f"{PART}-probe",
-        seconds=1.0 if place.options.smoke else 3.0,
+        seconds=0.1 if place.options.smoke else 3.0,
     )
     with closing(measurements(request)) as answers:  # type: ignore[type-var]
         return next(answers)
