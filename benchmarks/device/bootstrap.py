@@ -4,9 +4,9 @@
     python3 benchmarks/device/bootstrap.py --pack [FILE] [--for-python 3.12] [--for-platform manylinux_2_28_x86_64]
 
 Where this Python has the packages of requirements.txt, it runs the kit itself. Else they go into an environment of
-their own, .venv-device, that sees this Python's PyTorch and touches nothing of it: from the folder wheels or the archive
-device-wheels.tar.xz in the project if there is one, without an index, else from the index. `--pack` makes that archive,
-15 MB of 32 MB of wheels, for a machine that has no index.
+their own, .venv-device, that sees this Python's PyTorch and touches nothing of it: from the folder wheels or the
+archive device-wheels.tar.xz in the project if there is one, without an index, else from the index. `--pack` makes that
+archive, 15 MB for 32 MB of wheels, for a machine that has no index.
 """
 
 import argparse

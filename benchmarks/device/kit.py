@@ -4,6 +4,7 @@ One process computes part after part, since loading the libraries takes as long 
 dies or takes too long costs that process: the next part gets a new one, on a device that nothing has touched.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -22,7 +23,7 @@ from benchmarks.device.rows import Row, failed, no_time
 from benchmarks.device.worker import as_row
 
 PROJECT = Path(__file__).resolve().parents[2]
-MODULE = "benchmarks.device.worker"
+COMMAND = (sys.executable, "-m", "benchmarks.device.worker")
 LOG = "worker.log"
 """What the libraries say, in the work folder; the end of it stands in the row of a process that died."""
 GRACE_SECONDS = 5.0
@@ -102,7 +103,7 @@ class Worker:
         self._log = options.work / LOG
         with self._log.open("w", encoding="utf-8") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", MODULE],
+                COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -112,7 +113,8 @@ class Worker:
                 start_new_session=True,  # Ctrl-C is for the kit, which stops this process and its children
             )
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
+        self._listener.start()
         self._ask({"work": str(options.work), "device": options.device, "smoke": options.smoke})
 
     def compute(self, part: Part, seconds: float, tell: Listener) -> bool:
@@ -144,6 +146,11 @@ class Worker:
         except (ProcessLookupError, PermissionError):  # it is gone already
             self._process.kill()
         self._process.wait()
+        self._listener.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):  # what was not read by a dead process is not written any more
+                assert pipe is not None
+                pipe.close()
 
     def _listen(self, answers: IO[str]) -> None:
         for line in answers:

@@ -16,6 +16,7 @@ DEMO = PROJECT_ROOT / "data/demo/model"
 PUBLISHED = PROJECT_ROOT / "shoes/model/published/stable-diffusion-v1-5"
 NUM_UNET_PARAMETERS = 859_520_964
 EMBEDDING_SPREAD = 0.02
+NARROW_TEXT = 64
 
 
 def full_size_model(folder: Path, *, narrow: int = 1) -> Path:
@@ -25,7 +26,8 @@ def full_size_model(folder: Path, *, narrow: int = 1) -> Path:
     as long as everything stays finite.
 
     Args:
-        narrow: divides the widths of UNet and VAE and the layers of the text encoder; 1 is the real size.
+        narrow: divides the widths of UNet and VAE and the layers of the text encoder, which is NARROW_TEXT wide then;
+            1 is the real size.
     """
     from safetensors.torch import save_file
 
@@ -85,6 +87,9 @@ def _narrow(file: Path, by: int) -> None:
         groups = config.get("norm_num_groups", 32)
         widths = [max(groups, width // by // groups * groups) for width in config["block_out_channels"]]
         config["block_out_channels"] = widths
+    if "cross_attention_dim" in config:
+        config["cross_attention_dim"] = NARROW_TEXT
     if "num_hidden_layers" in config:
+        config |= {"hidden_size": NARROW_TEXT, "intermediate_size": 4 * NARROW_TEXT, "num_attention_heads": 4}
         config["num_hidden_layers"] = max(2, config["num_hidden_layers"] // by)
     file.write_text(json.dumps(config, indent=2), encoding="utf-8")
