@@ -1,6 +1,7 @@
 """Seeded prompts to images, the same whatever the batch they are drawn in."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from shoes.batches import batched
@@ -64,19 +65,56 @@ def draw_pixels(
     import torch
 
     for batch in batched(drawings, batch_size):
+        latents = draw_latents(
+            pipeline,
+            batch,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            negative_prompt=negative_prompt,
+            resolution=resolution,
+        )
         with torch.inference_mode():
-            latents = pipeline(
-                [drawing.prompt for drawing in batch],
-                negative_prompt=[negative_prompt] * len(batch),
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                height=resolution,
-                width=resolution,
-                generator=[torch.Generator().manual_seed(drawing.seed) for drawing in batch],
-                output_type="latent",
-            ).images
             pixels = _decode(pipeline, latents)
         yield pixels
+
+
+def draw_latents(
+    pipeline: "StableDiffusionPipeline",
+    drawings: Sequence[Seeded],
+    *,
+    num_inference_steps: int,
+    guidance_scale: float,
+    negative_prompt: str = "",
+    resolution: int,
+) -> "torch.Tensor":
+    """The same in one batch, before the VAE decodes them: B×4×H/8×W/8 for SD 1.5, scaled."""
+    import torch
+
+    with torch.inference_mode(), _sampler_for(pipeline, num_inference_steps):
+        latents: torch.Tensor = pipeline(
+            [drawing.prompt for drawing in drawings],
+            negative_prompt=[negative_prompt] * len(drawings),
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            height=resolution,
+            width=resolution,
+            generator=[torch.Generator().manual_seed(drawing.seed) for drawing in drawings],
+            output_type="latent",
+        ).images
+    return latents
+
+
+@contextmanager
+def _sampler_for(pipeline: "StableDiffusionPipeline", num_inference_steps: int) -> Iterator[None]:
+    """The pipeline's own sampler, or one like it where it can't draw in so few steps."""
+    from shoes.model.load import scheduler_for
+
+    own = pipeline.scheduler
+    pipeline.scheduler = scheduler_for(own, num_inference_steps)
+    try:
+        yield
+    finally:
+        pipeline.scheduler = own
 
 
 def to_image(pixels: "torch.Tensor") -> "Image":

@@ -14,6 +14,7 @@ from shoes import clock, dataset, environment, judging
 from shoes.device import kept_awake
 from shoes.device.claim import claimed, lock_names
 from shoes.errors import Busy, TrainingError
+from shoes.evaluation.prospects import prospects
 from shoes.forecast import outcome, window
 from shoes.forecast.reports import Comparison, Forecast
 from shoes.model.judges import check_models, fetch_models, repair_models
@@ -99,6 +100,9 @@ def prepare_data(recipe: Recipe) -> DataReport:
         )
     for note in report.notes:
         log.info("%s", note)
+    judged_by = prospects(recipe, report.path)
+    if not judged_by.are_enough:
+        log.warning("a night on this data set will have no verdict: %s", judged_by.why_too_few)
     description = dataset.write_description(report.path, settings.data / "descriptions")
     return report.model_copy(update={"description": description})
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from shoes.settings import PROJECT_ROOT
 from shoes.spec import Recipe
 from tests.hub.client import point_at
 from tests.hub.server import HubServer
+
+if TYPE_CHECKING:
+    from tests.emulated.tensor import Computer
 
 MICRO = {
     "data.dataset_dir": "data/small",
@@ -147,6 +151,15 @@ def in_night(night: Night, monkeypatch: pytest.MonkeyPatch) -> Night:
     """The shared night, with this test's settings pointing at its data folder."""
     monkeypatch.setenv("SHOES_DATA_DIR", str(night.data_dir))
     return night
+
+
+@pytest.fixture
+def mps() -> Iterator["Computer"]:
+    """A Mac's GPU in this process (`tests.emulated.mps`): an M2 Max's."""
+    from tests.emulated.mps import emulated_mps
+
+    with emulated_mps() as device:
+        yield device
 
 
 @pytest.fixture

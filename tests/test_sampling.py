@@ -1,14 +1,16 @@
 """An image is decided by its prompt and seed, not by what it is drawn beside."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from shoes.model.load import load_pipeline
+from shoes.model.load import load_pipeline, load_scheduler
 from shoes.sampling import draw
 from shoes.settings import PROJECT_ROOT
+from shoes.spec import SchedulerName
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,21 @@ def test_the_vae_decodes_in_fp32_whatever_the_unet_computes_in() -> None:
     (image,) = images(pipeline, [Drawing("blue casual shoes", 1)], 1)
     assert np.isfinite(image).all()
     assert image.std() > 1
+
+
+SCHEDULES = {
+    "the demo's": PROJECT_ROOT / "data/demo/model/scheduler",
+    "as published": PROJECT_ROOT / "shoes/model/published/stable-diffusion-v1-5/scheduler",
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("sampler", get_args(SchedulerName))
+def test_every_sampler_draws_in_one_to_four_steps(pipeline, sampler: SchedulerName, schedule: str) -> None:
+    pipeline.scheduler = load_scheduler(SCHEDULES[schedule].parent, sampler)
+    own = pipeline.scheduler.config
+    for steps in (1, 2, 3, 4):
+        drawn = draw(pipeline, [Drawing("shoes", 1)], num_inference_steps=steps, guidance_scale=1.0, resolution=64)
+        (image,) = drawn
+        assert np.asarray(image).std() > 10, f"blank after {steps} steps"
+    assert pipeline.scheduler.config == own

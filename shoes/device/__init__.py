@@ -6,7 +6,8 @@ estimate.py    memory of a training, before anything is measured
 memory.py      memory limits of the device, and peak memory while something runs
 awake.py       keeps the machine from sleeping
 pressure.py    how short the machine's memory is while it trains
-parity.py      one step and one decode on the device against fp32 on the CPU
+parity.py      what a night computes on the device, against fp32 on the CPU
+tf32.py        whether products of fp32 are computed in fp32
 """
 
 from shoes.device.awake import kept_awake
@@ -17,6 +18,7 @@ from shoes.device.decisions import (
     choose_device,
     choose_precision,
     decide,
+    largest_reduction,
     precision_name,
     problems,
     safer_precisions,
@@ -37,6 +39,7 @@ __all__ = [
     "decide",
     "is_out_of_memory",
     "kept_awake",
+    "largest_reduction",
     "limit_memory",
     "measure",
     "precision_name",

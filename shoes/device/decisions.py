@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 MODES: tuple[Checkpointing, ...] = get_args(Checkpointing)
 """Gradient checkpointing, cheapest in time first; each needs no more memory than the one before."""
+LARGEST_REDUCTION = 32_766
+"""Products of matrices that sum over more than this are wrong on M1 and M2 (pytorch#195163, #193487, #177116)."""
+LAST_WRONG_GENERATION = 3
+"""Apple's chips up to which such products are not made: M1 and M2 are known to be wrong, M4 to be right."""
 HALF_ATTENTION_TOKENS = 3068
 """Above so many tokens, attention in half precision loses accuracy on MPS."""
 
@@ -29,7 +33,7 @@ class Decision(Report):
 
 
 def decide(spec: TrainSpec, facts: DeviceFacts) -> tuple[Decision, ...]:
-    """Everything that is decided by the device: device, precision, attention, checkpointing, optimizer,
+    """Everything that is decided by the device: device, precision, attention, products, checkpointing, optimizer,
     memory_limits, workers, compile and threads, in this order.
 
     Raises:
@@ -43,6 +47,7 @@ def decide(spec: TrainSpec, facts: DeviceFacts) -> tuple[Decision, ...]:
         device,
         precision,
         choose_attention(device.value, precision.value, facts, resolution=spec.resolution),
+        choose_products(device.value, facts),
         choose_checkpointing(spec, device.value, precision.value, facts),
         choose_optimizer(device.value),
         choose_memory_limits(device.value, facts),
@@ -92,6 +97,27 @@ def choose_precision(wanted: Precision, device: str, facts: DeviceFacts) -> Deci
 def choose_attention(device: str, precision: str, facts: DeviceFacts, *, resolution: int) -> Decision:
     """How attention is computed: always by PyTorch's scaled_dot_product_attention."""
     return Decision(name="attention", value="sdpa", reason=_attention_reason(device, precision, facts, resolution))
+
+
+def choose_products(device: str, facts: DeviceFacts) -> Decision:
+    """How products of matrices that sum over very many rows are made: `whole`, or in `parts`."""
+    if largest_reduction(device, facts) is None:
+        return Decision(name="products", value="whole", reason=_("this device sums over any number of rows at once"))
+    reason = _(
+        "the gradients of large micro-batches are summed in parts of at most {rows} rows: on M1 and M2 longer products "
+        "of matrices are wrong with PyTorch 2.13, and slow or wrong with 2.14"
+    )
+    return Decision(name="products", value="parts", reason=reason.format(rows=number(LARGEST_REDUCTION, 0)))
+
+
+def largest_reduction(device: str, facts: DeviceFacts) -> int | None:
+    """Over how many rows a product of matrices may sum at once; None: over any number.
+
+    A property of the chip: PyTorch 2.14 takes other kernels for products of two matrices, which are several times
+    slower and are not taken at 32,767 and 32,768, and none for batches of them.
+    """
+    is_right = device != "mps" or facts.apple_generation > LAST_WRONG_GENERATION
+    return None if is_right else LARGEST_REDUCTION
 
 
 def choose_checkpointing(spec: TrainSpec, device: str, precision: str, facts: DeviceFacts) -> Decision:

@@ -1,20 +1,19 @@
-"""Does the device compute what the CPU computes in fp32? One training step and one decode say it.
+"""Does the device compute what the CPU computes in fp32? Every kind of work that a night does is compared.
 
-A precision that does not agree, or that gives a NaN, is left for the next safer one; the last is fp32 on the CPU,
-which is what the others are compared with.
+What disagrees, gives NaN, or has no kernel is named, and the least is changed that can help: an optimizer whose fused
+kernel is wrong goes on without it, a micro-batch that is wrong as a whole only is halved, and else the next safer
+precision is taken. The last resort is fp32 on the CPU, which is what all others are compared with.
 """
 
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shoes.device.decisions import precision_name, safer_precisions
 from shoes.device.facts import DeviceFacts
-from shoes.device.memory import is_out_of_memory
-from shoes.errors import TrainingError
 from shoes.reports import ParityTrial
 
 if TYPE_CHECKING:
@@ -25,108 +24,178 @@ REFERENCE = ("cpu", "no")
 
 
 @dataclass(frozen=True)
+class Way:
+    """How a training computes, as far as the check may change it."""
+
+    device: str
+    precision: str
+    checkpointing: str = "off"
+    micro_batch: int = 1
+    """Images in one forward and backward pass."""
+    fused_optimizer: bool = True
+    """AdamW updates all parameters in one kernel."""
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is what the others are compared with."""
+        return (self.device, self.precision) == REFERENCE
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What one training step and one decode gave, in fp32 on the CPU."""
+    """What one way gave."""
 
-    loss: float
-    prediction: "torch.Tensor"
-    """1×C×h×w: the noise that the UNet predicts."""
-    gradients: "torch.Tensor"
-    """All the adapter's gradients, flattened into one vector."""
-    picture: "torch.Tensor"
-    """1×3×H×W in about −1..1: what the VAE decodes."""
+    values: "Mapping[str, tuple[torch.Tensor, ...]]"
+    """By part (a name in `PARTS`), in fp32 on the CPU: tensors that are compared one by one, of which the worst counts.
+    A part that is not there was not measured."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """What PyTorch raised, by part."""
+    is_tf32: bool = False
+    """The device computes products of fp32 in TF32."""
 
 
-Compute = Callable[[str, str], Outcome]
-"""(device, precision) → what came out."""
+Compute = Callable[[Way], Outcome]
+"""What comes out of a way. For `REFERENCE` it has to compute as exactly as the CPU can."""
+Plan = Callable[[str, str], Way]
+"""(device, precision) → how one would train so."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest relative error (L2 norm of the difference by that of the reference) of each part."""
+    """Largest relative error (L2 norm of the difference by that of the reference), by what is computed in."""
 
-    loss: float
-    prediction: float
-    gradients: float
-    picture: float
+    fp32: float
+    tf32: float
+    fp16: float | None = None
+    """None here and below: the part is in fp32, whatever the precision."""
+    bf16: float | None = None
+
+    def limit(self, precision: str, *, is_tf32: bool) -> float:
+        """What is taken for rounding in a precision; `is_tf32` as in `Outcome`."""
+        half = {"fp16": self.fp16, "bf16": self.bf16}.get(precision)
+        full = self.tf32 if is_tf32 else self.fp32
+        return full if half is None else half
 
 
-# Measured, bf16 against fp32 on a CPU, in the middle of the noise schedule. A full-size UNet of SD 1.5's shape with
-# random weights, 256 px: loss 0.02 % off, prediction 1.2 %, gradients 1.6 %. The demo's trained model, 64 px: 0.05 %,
-# 0.5 %, 3.3 %. The limits are two to three times the larger of both, and tell a prediction that is 5 % wrong. fp16 has
-# three bits more and gets a third of bf16's limits, since some of its sums lose more than its rounding. fp32 on a
-# GPU sums in another order, and CUDA convolves in TF32, which has as many bits as fp16. The VAE is always in fp32.
-TOLERANCES = {
-    "no": Tolerance(loss=0.005, prediction=0.01, gradients=0.03, picture=0.01),
-    "fp16": Tolerance(loss=0.01, prediction=0.01, gradients=0.03, picture=0.01),
-    "bf16": Tolerance(loss=0.02, prediction=0.03, gradients=0.1, picture=0.01),
+@dataclass(frozen=True)
+class Part:
+    """One kind of work."""
+
+    words: str
+    """What would be wrong; `{size}` stands for the micro-batch."""
+    tolerance: Tolerance
+    follows: tuple[str, ...] = ()
+    """Parts that spoil this one, too: where one of them is wrong, this one's fault is not told."""
+
+
+PARTS = {
+    "text": Part("the text encoder's output", Tolerance(0.005, 0.01)),
+    "encode": Part("the VAE's encoding", Tolerance(0.005, 0.01)),
+    "decode": Part("the VAE's decoding", Tolerance(0.005, 0.01)),
+    "loss": Part("the loss", Tolerance(0.003, 0.005, 0.01, 0.02)),
+    "prediction": Part("the predicted noise", Tolerance(0.002, 0.005, 0.01, 0.03)),
+    "gradient": Part("the gradient", Tolerance(0.005, 0.015, 0.03, 0.1)),
+    "batch_prediction": Part(
+        "the predicted noise of {size} images at once", Tolerance(0.002, 0.005, 0.01, 0.03), ("prediction",)
+    ),
+    "batch_gradient": Part(
+        "the gradient of {size} images at once", Tolerance(0.005, 0.015, 0.03, 0.1), ("prediction", "gradient")
+    ),
+    "held_out": Part("the predicted noise without gradients", Tolerance(0.002, 0.005, 0.01, 0.03), ("prediction",)),
+    "sampling": Part("what is sampled", Tolerance(0.005, 0.02, 0.03, 0.15), ("text", "prediction", "held_out")),
+    "optimizer": Part("the optimizer's update", Tolerance(0.005, 0.005)),
 }
+"""Everything that is compared, in the order in which it is told."""
+_TOGETHER = frozenset({"batch_prediction", "batch_gradient"})
+_ALWAYS_FP32 = frozenset({"text", "encode", "decode"})
 
 
-def find_right_precision(compute: Compute, device: str, precision: str, facts: DeviceFacts) -> tuple[ParityTrial, ...]:
-    """Try a device and precision, and safer ones while they are wrong; the last trial is the one to use.
+def find_right_way(compute: Compute, way: Way, facts: DeviceFacts, plan: Plan | None = None) -> tuple[ParityTrial, ...]:
+    """Try a way, and safer ones while they are wrong; the last trial is the one to use.
 
     Nothing is computed for fp32 on the CPU: it is right by definition, and as a first choice has no trial.
+
+    Args:
+        plan: how one would train on another device or in another precision; left out, as in `way`.
+
+    Raises:
+        TrainingError: one image does not fit into the device's memory.
     """
-    if (device, precision) == REFERENCE:
+    if way.is_reference:
         return ()
-    log.info("checking one step and one decode on %s in %s against fp32 on the CPU", device, precision_name(precision))
-    reference = compute(*REFERENCE)
-    trials: list[ParityTrial] = []
-    for choice in [(device, precision), *safer_precisions(device, precision, facts)]:
-        trials.append(_reference_trial() if choice == REFERENCE else try_precision(compute, *choice, reference))
-        _tell(trials[-1])
-        if trials[-1].passed:
-            break
+    plan = plan or (lambda device, precision: replace(way, device=device, precision=precision))
+    log.info("comparing %s in %s with fp32 on the CPU", way.device, precision_name(way.precision))
+    trials = [_tell(try_way(compute, way, facts))]
+    while not trials[-1].passed:
+        way = safer_way(way, trials[-1].wrong, facts, plan)
+        trials.append(_tell(try_way(compute, way, facts)))
     return tuple(trials)
 
 
-def try_precision(compute: Compute, device: str, precision: str, reference: Outcome) -> ParityTrial:
+def safer_way(way: Way, wrong: Collection[str], facts: DeviceFacts, plan: Plan) -> Way:
+    """The least change that can help against what is wrong: names in `PARTS`, at least one of them.
+
+    What is in fp32 whatever the precision would be as wrong in the next one: then the device is left at once.
+    """
+    parts = set(wrong)
+    is_fused = way.fused_optimizer and "optimizer" not in parts
+    is_hopeless = bool(parts & _ALWAYS_FP32) or ("optimizer" in parts and not way.fused_optimizer)
+    smaller = max(1, way.micro_batch // 2) if parts & _TOGETHER else way.micro_batch
+    changed = replace(way, fused_optimizer=is_fused, micro_batch=smaller)
+    if parts <= {"optimizer", *_TOGETHER} and not is_hopeless and changed != way:
+        return changed
+    if is_hopeless:
+        return plan(*REFERENCE)
+    found = plan(*safer_precisions(way.device, way.precision, facts)[0])
+    return replace(found, fused_optimizer=is_fused) if found.device == way.device else found
+
+
+def try_way(compute: Compute, way: Way, facts: DeviceFacts) -> ParityTrial:
     """One trial. A device that has no kernel for something fails like one that computes wrong.
 
     Raises:
         TrainingError: one image does not fit into the device's memory.
     """
     started = time.monotonic()
-    try:
-        trial = compare(compute(device, precision), reference, device, precision)
-    except (RuntimeError, NotImplementedError) as error:  # what PyTorch raises for a missing kernel and full memory
-        if is_out_of_memory(error):
-            raise TrainingError(
-                f"The memory of {device} is too small to train on one image. Close other programs, or train with "
-                "--train.gradient_checkpointing full or a smaller --train.resolution."
-            ) from error
-        reason = f"{type(error).__name__}: {(str(error) or 'no reason given').splitlines()[0]}"
-        trial = ParityTrial(device=device, precision=precision, passed=False, verdict=reason)
-    return trial.model_copy(update={"seconds": time.monotonic() - started})
+    if way.is_reference:
+        trial = _trial(way, {}, verdict="what the others are compared with")
+    else:
+        device, precision = REFERENCE
+        reference = compute(replace(way, device=device, precision=precision))
+        trial = compare(compute(way), reference, way)
+    return trial.model_copy(update={"device_name": facts.device_name, "seconds": time.monotonic() - started})
 
 
-def compare(outcome: Outcome, reference: Outcome, device: str, precision: str) -> ParityTrial:
+def compare(outcome: Outcome, reference: Outcome, way: Way) -> ParityTrial:
     """One trial's errors, against the tolerances of its precision."""
-    errors = {
-        "loss": abs(outcome.loss - reference.loss) / abs(reference.loss),
-        "prediction": relative_error(outcome.prediction, reference.prediction),
-        "gradients": relative_error(outcome.gradients, reference.gradients),
-        "picture": relative_error(outcome.picture, reference.picture),
-    }
-    wrong = [_fault(name, error, getattr(TOLERANCES[precision], name)) for name, error in errors.items()]
-    faults = [fault for fault in wrong if fault]
-    finite = {name: error if math.isfinite(error) else None for name, error in errors.items()}
-    return ParityTrial(
-        device=device,
-        precision=precision,
-        passed=not faults,
-        verdict="; ".join(faults) or "agrees with fp32 on the CPU",
-        loss_error=finite["loss"],
-        prediction_error=finite["prediction"],
-        gradient_error=finite["gradients"],
-        decode_error=finite["picture"],
-    )
+    errors = {name: worst_error(values, reference.values[name]) for name, values in outcome.values.items()}
+    faults = dict(outcome.failures)
+    for name, error in errors.items():
+        limit = PARTS[name].tolerance.limit(way.precision, is_tf32=outcome.is_tf32)
+        if reason := fault_of(error, limit):
+            faults[name] = reason
+    wrong = tuple(name for name in PARTS if name in faults)
+    told = [name for name in wrong if not set(PARTS[name].follows) & set(wrong)]
+    words = [f"{PARTS[name].words.format(size=way.micro_batch)} {faults[name]}" for name in told]
+    return _trial(way, errors, verdict="; ".join(words) or "agrees with fp32 on the CPU", wrong=wrong)
 
 
 def relative_error(value: "torch.Tensor", reference: "torch.Tensor") -> float:
     """‖value − reference‖ / ‖reference‖; NaN or infinite when the value is."""
     return float((value.double() - reference.double()).norm() / reference.double().norm())
+
+
+def worst_error(values: "Sequence[torch.Tensor]", references: "Sequence[torch.Tensor]") -> float:
+    """The largest relative error of some tensors, each by itself; not finite where any is."""
+    errors = [relative_error(value, reference) for value, reference in zip(values, references, strict=True)]
+    return next((error for error in errors if not math.isfinite(error)), max(errors))
+
+
+def fault_of(error: float, limit: float) -> str:
+    """What is to be said of a relative error; nothing where it is within the limit."""
+    if not math.isfinite(error):
+        return "is not finite"
+    return f"is {_percent(error)} off, {_percent(limit)} are allowed" if error > limit else ""
 
 
 def in_words(trials: tuple[ParityTrial, ...]) -> str:
@@ -137,36 +206,59 @@ def in_words(trials: tuple[ParityTrial, ...]) -> str:
     if len(trials) == 1:
         return f"{taken} {trials[-1].verdict}"
     left = "; ".join(f"{_spelled(trial)} computes wrong ({trial.verdict})" for trial in trials[:-1])
-    return f"{left}; so {taken} was taken"
+    return f"{left}; so {taken}{_changes(*trials[-2:])} was taken"
 
 
-def _reference_trial() -> ParityTrial:
-    device, precision = REFERENCE
-    verdict = "what the others are compared with"
-    return ParityTrial(device=device, precision=precision, passed=True, verdict=verdict)
+def measured_parts(trial: ParityTrial) -> dict[str, float]:
+    """What was measured of a trial and is finite: relative errors by their names in `PARTS`."""
+    errors = {name: getattr(trial, f"{name}_error") for name in PARTS}
+    return {name: error for name, error in errors.items() if error is not None}
 
 
-def _fault(name: str, error: float, limit: float) -> str:
-    names = {"prediction": "predicted noise", "gradients": "gradient"}
-    what = f"the {names.get(name, name)}"
-    if not math.isfinite(error):
-        return f"{what} is not finite"
-    return f"{what} is {error:.1%} off, {limit:.1%} are allowed" if error > limit else ""
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.01 else f"{100 * share:.2g}%"
+
+
+def _trial(way: Way, errors: Mapping[str, float], *, verdict: str, wrong: tuple[str, ...] = ()) -> ParityTrial:
+    found = {f"{name}_error": error for name, error in errors.items() if math.isfinite(error)}
+    return ParityTrial.model_validate(
+        {
+            "device": way.device,
+            "precision": way.precision,
+            "passed": not wrong,
+            "verdict": verdict,
+            "wrong": wrong,
+            "checkpointing": way.checkpointing,
+            "micro_batch": way.micro_batch,
+            "fused_optimizer": way.fused_optimizer,
+            **found,
+        }
+    )
 
 
 def _spelled(trial: ParityTrial) -> str:
     return f"{trial.device} in {precision_name(trial.precision)}"
 
 
-def _tell(trial: ParityTrial) -> None:
+def _changes(before: ParityTrial, taken: ParityTrial) -> str:
+    """What else than device and precision was changed for the trial that was taken."""
+    if taken.device != before.device:
+        return ""
+    smaller = f"micro-batches of {taken.micro_batch}" if taken.precision == before.precision else ""
+    found = [
+        smaller if taken.micro_batch != before.micro_batch else "",
+        "AdamW without its fused kernel" if taken.fused_optimizer != before.fused_optimizer else "",
+    ]
+    words = " and ".join(word for word in found if word)
+    return f" with {words}" if words else ""
+
+
+def _tell(trial: ParityTrial) -> ParityTrial:
     if not trial.passed:
-        log.warning("%s computes wrong: %s. The next safer precision is tried.", _spelled(trial), trial.verdict)
+        log.warning("%s computes wrong: %s. The next safer way is tried.", _spelled(trial), trial.verdict)
     elif (trial.device, trial.precision) == REFERENCE:
         log.warning("training on the CPU in fp32: slow, and right")
     else:
-        parts = (trial.loss_error, trial.prediction_error, trial.gradient_error, trial.decode_error)
-        log.info(
-            "%s agrees with fp32 on the CPU: loss %s, prediction %s, gradients %s, decode %s off",
-            _spelled(trial),
-            *(f"{error:.2%}" for error in parts if error is not None),
-        )
+        errors = ", ".join(f"{name.replace('_', ' ')} {error:.2%}" for name, error in measured_parts(trial).items())
+        log.info("%s agrees with fp32 on the CPU: off by %s", _spelled(trial), errors)
+    return trial

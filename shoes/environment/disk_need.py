@@ -82,7 +82,7 @@ def sd15_geometry(targets: Sequence[str]) -> Geometry:
 def geometry_of(folder: Path, targets: Sequence[str]) -> Geometry:
     """Geometry of a model in diffusers' format, from its configs and the header of its UNet's weights."""
     sizes = configs.geometry(folder)
-    weights = sorted((folder / "unet").glob("*.safetensors"))[0]
+    weights = sorted((folder / "unet").glob("[!.]*.safetensors"))[0]
     return Geometry(
         latent_channels=sizes.latent_channels,
         downscale=sizes.downscale,

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from shoes import storage
 from shoes.evaluation.clip import ClipScorer, load_clip
-from shoes.evaluation.encoders import ImageEncoder, Vectors, embed_files, load_dino
+from shoes.evaluation.encoders import DinoEncoder, Vectors, embed_files, load_dino
 from shoes.evaluation.inputs import EvaluationInputs, JudgeModel, Photos
+from shoes.evaluation.soundness import CPU, placed
 from shoes.evaluation.statistics import Floats
 from shoes.reports import Role
 
@@ -32,6 +33,8 @@ class Features:
     """Of all validation photos, likewise."""
     captions: Mapping[str, Floats] = field(default_factory=dict)
     """By caption; empty for a judge without words."""
+    note: str = ""
+    """Why the judge looked on another device than it was to; nothing: it did not."""
 
 
 def look(inputs: EvaluationInputs, pictures: Mapping[str, Sequence[Path]]) -> dict[Role, Features]:
@@ -40,30 +43,52 @@ def look(inputs: EvaluationInputs, pictures: Mapping[str, Sequence[Path]]) -> di
     found: dict[Role, Features] = {}
     for role, judge in inputs.judges.by_role().items():
         log.info("looking at pictures and photos with %s", judge.name)
-        looked = Looker(judge, inputs.cache_dir, inputs.device, inputs.batch_size, has_words=role != "dino")
+        has_words = role != "dino"
+        where = (inputs.cache_dir, inputs.device, inputs.batch_size, inputs.test)
+        looked = Looker(judge, *where, has_words=has_words)
         found[role] = Features(
             arms={arm: looked.at_pictures(paths) for arm, paths in pictures.items()},
             photos=looked.at_photos(inputs.test),
             training=looked.at_photos(inputs.training) if role != "second_clip" else None,
             validation=looked.at_photos(inputs.validation) if role != "second_clip" else None,
-            captions=looked.read(captions) if role != "dino" else {},
+            captions=looked.read(captions) if has_words else {},
+            note=looked.note,
         )
     return found
 
 
 class Looker:
-    """One judge, loaded when there is something that it has not seen."""
+    """One judge, loaded when there is something that it has not seen, on a device where it sees what is there."""
 
-    def __init__(self, judge: JudgeModel, cache: Path, device: str, batch_size: int, *, has_words: bool = True) -> None:
+    def __init__(
+        self,
+        judge: JudgeModel,
+        cache: Path,
+        device: str,
+        batch_size: int,
+        sample: Photos,
+        *,
+        has_words: bool = True,
+    ) -> None:
+        """`sample`: photos by which the judge is tried on the device (`soundness.placed`)."""
         self._judge, self._folder, self._device, self._batch_size = judge, cache / "features", device, batch_size
-        self._load: Callable[[Path, str], ImageEncoder] = load_clip if has_words else load_dino
-        self._encoder: ImageEncoder | None = None
+        self._sample, self._has_words = sample, has_words
+        self._encoder: ClipScorer | DinoEncoder | None = None
+        self.note = ""
+        """Why it looks on another device than it was to; nothing: it does not."""
 
     @property
-    def encoder(self) -> ImageEncoder:
+    def encoder(self) -> ClipScorer | DinoEncoder:
         """The model in memory."""
         if self._encoder is None:
-            self._encoder = self._load(self._judge.path, self._device)
+            path, where = self._judge.path, {"photos": self._sample, "batch_size": self._batch_size}
+            if self._has_words:
+                self._encoder, fault = placed(load_clip(path, CPU), self._device, **where)
+            else:
+                self._encoder, fault = placed(load_dino(path, CPU), self._device, **where)
+            if fault:
+                self.note = f"{self._judge.name} looked on the CPU: on {self._device} what it sees {fault}"
+                log.warning("%s", self.note)
         return self._encoder
 
     def at(self, paths: Sequence[Path], identity: object) -> Floats:

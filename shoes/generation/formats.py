@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Literal
 
 from shoes.device import is_out_of_memory
 from shoes.errors import ModelError, Problem
-from shoes.spec.names import PICKLES
+from shoes.litter import visible
 from shoes.publishing.export import DIFFUSERS_FILE
 from shoes.reports import Report
+from shoes.spec.names import PICKLES
 from shoes.storage import sha256
 from shoes.tensors import read_tensors
 
@@ -74,7 +75,7 @@ def _weights_in(folder: Path) -> Path:
     for name in (DIFFUSERS_FILE, PEFT_FILE):
         if (folder / name).is_file():
             return folder / name
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = sorted(path for path in visible(folder.iterdir(), folder) if path.is_file())
     good = [path for path in files if path.suffix.lower() == ".safetensors"]
     found = good or [path for path in files if path.suffix.lower() in PICKLES]
     if len(good) > 1:

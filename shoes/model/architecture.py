@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shoes.errors import Problem
+from shoes.litter import visible
 from shoes.model.configs import CLIP, NOISE_SCHEDULE, TEXT_ENCODER, UNET, VAE, with_defaults
 
 FINE = "Stable Diffusion 1.x and 2.x models in diffusers' format are fine, for example"
@@ -72,7 +73,7 @@ def clip_problems(folder: Path) -> list[Problem]:
     has_words = (folder / "tokenizer.json").is_file() or (folder / "vocab.json").is_file()
     if not has_words:
         problems.append(Problem(str(folder), "has no tokenizer (tokenizer.json, or vocab.json and merges.txt)", fix))
-    if not any(folder.glob("*processor*.json")):
+    if not any(visible(folder.glob("*processor*.json"), folder)):
         problems.append(Problem(str(folder), "has no image processor (preprocessor_config.json)", fix))
     return problems
 

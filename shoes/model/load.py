@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shoes.litter import visible
+from shoes.model import configs
 from shoes.model.inference import PLAIN, Inference, apply_inference
 from shoes.spec import SchedulerName
 
@@ -23,7 +25,7 @@ class TextParts:
 
 def _options(path: Path, part: str) -> dict[str, Any]:
     """Arguments of from_pretrained for one part; the variant is what lies in the folder."""
-    has_variant = any((path / part).glob("*.fp16.safetensors"))
+    has_variant = any(visible((path / part).glob("*.fp16.safetensors"), path))
     return {
         "subfolder": part,
         "use_safetensors": True,
@@ -135,7 +137,11 @@ def assemble_pipeline(
 
 
 def load_scheduler(path: Path, name: SchedulerName) -> Any:
-    """A sampler by its usual name, with the model's own noise schedule."""
+    """A sampler by its usual name, with the model's own noise schedule.
+
+    Published configs are of many schedulers. What one says of its own method is not taken where it is none of the
+    sampler's: DEIS has an `algorithm_type`, too.
+    """
     import diffusers
 
     classes = {
@@ -144,7 +150,33 @@ def load_scheduler(path: Path, name: SchedulerName) -> Any:
         "euler": diffusers.EulerDiscreteScheduler,
         "pndm": diffusers.PNDMScheduler,
     }
-    return classes[name].from_pretrained(path, subfolder="scheduler", local_files_only=True)
+    method = _dpm_solver_method(path) if name == "dpm-solver" else {}
+    return classes[name].from_pretrained(path, subfolder="scheduler", local_files_only=True, **method)
+
+
+def _dpm_solver_method(path: Path) -> dict[str, str]:
+    """DPM-Solver++, where the config has another method, which can't end at a sigma of zero as ours does."""
+    config = configs.read_config(path / "scheduler/scheduler_config.json", configs.DPM_SOLVER)
+    is_plus = config["algorithm_type"] in ("dpmsolver++", "sde-dpmsolver++")
+    return {} if is_plus or config["final_sigmas_type"] != "zero" else {"algorithm_type": "dpmsolver++"}
+
+
+def scheduler_for(scheduler: Any, num_inference_steps: int) -> Any:
+    """A sampler that draws in so few steps: the one that is given, or one like it.
+
+    PNDM with a Runge-Kutta start needs four steps for it; with fewer it starts as PLMS does, and as Stable Diffusion's
+    own configuration says. Euler's only step would be the schedule's last one, which takes no noise away: it is the
+    first instead.
+    """
+    import diffusers
+
+    config = scheduler.config
+    if isinstance(scheduler, diffusers.PNDMScheduler) and not config.skip_prk_steps and num_inference_steps < 4:
+        return diffusers.PNDMScheduler.from_config(config, skip_prk_steps=True)
+    is_euler = isinstance(scheduler, diffusers.EulerDiscreteScheduler)
+    if is_euler and config.timestep_spacing == "linspace" and num_inference_steps == 1:
+        return diffusers.EulerDiscreteScheduler.from_config(config, timestep_spacing="trailing")
+    return scheduler
 
 
 def load_noise_schedule(path: Path) -> Any:

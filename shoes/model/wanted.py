@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from shoes.litter import visible
 from shoes.settings import Settings
 from shoes.spec import Recipe
 from shoes.spec.names import is_path
@@ -83,8 +84,8 @@ def is_single_file(wanted: Wanted, settings: Settings) -> bool:
 
 def files_in(folder: Path) -> list[str]:
     """Every file below a folder by POSIX path, without hidden ones."""
-    paths = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
-    return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    files = (file for file in visible(folder.rglob("*"), folder) if file.is_file())
+    return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
 def wanted_models(recipe: Recipe) -> tuple[Wanted, Wanted]:

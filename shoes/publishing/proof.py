@@ -162,10 +162,13 @@ def _relative_error(expected: Update, found: Update) -> float:
 
     Infinite where the shapes differ, only one is zero, or one is not finite.
     """
-    first, second = _rounded(expected, found.up).weight, found.weight
+    from torch.linalg import vector_norm
+
+    first = _rounded(expected, found.up).weight
+    second = found.weight.to(first.device)
     if first.shape != second.shape:
         return math.inf
-    size, error = first.norm().item(), (second - first).norm().item()
+    size, error = vector_norm(first).item(), vector_norm(second - first).item()
     if size == 0:
         return 0.0 if error == 0 else math.inf
     return error / size if math.isfinite(error) else math.inf

@@ -24,7 +24,7 @@ Layer = dict[str, Any]
 
 def names() -> tuple[str, ...]:
     """Recipes that ship with the project."""
-    return tuple(sorted(file.stem for file in FOLDER.glob("*.toml")))
+    return tuple(sorted(file.stem for file in FOLDER.glob("[!.]*.toml")))
 
 
 def load(name_or_file: str = "overnight", overrides: Mapping[str, str] | None = None) -> Recipe:

@@ -1,8 +1,11 @@
 """What a stage hands on: frozen, JSON-able, small. Paths are absolute."""
 
 from shoes.reports.base import (
+    FEW_UNITS,
     Interval,
     Report,
+    Unit,
+    interval_metrics,
 )
 from shoes.reports.evaluation import (
     ArmScores,
@@ -46,6 +49,7 @@ from shoes.reports.training import (
 )
 
 __all__ = [
+    "FEW_UNITS",
     "ArmScores",
     "Breakdown",
     "CheckResult",
@@ -80,4 +84,6 @@ __all__ = [
     "StageRun",
     "StageTime",
     "TrainReport",
+    "Unit",
+    "interval_metrics",
 ]

@@ -11,27 +11,52 @@ class HeldOutLoss(Report):
 
     step: int
     mean: float
-    standard_error: float
+    standard_error: float | None
+    """None where there is one photo."""
     train_mean: float
     """The same on as many fixed training images."""
 
 
 class ParityTrial(Report):
-    """One training step and one decode on a device, compared with fp32 on the CPU; errors are relative (L2 norms)."""
+    """One way of computing, compared with fp32 on the CPU in every kind of work that a night does.
+
+    Errors are relative (L2 norms); None: not measured, or not finite.
+    """
 
     device: str
     precision: str
     passed: bool
     verdict: str
     """In words: why it was taken, or what was wrong."""
-    loss_error: float | None = None
-    """None here and below: not finite, or not measured."""
-    prediction_error: float | None = None
-    """Of the noise that the UNet predicts."""
-    gradient_error: float | None = None
-    """Of all the adapter's gradients together."""
+    wrong: tuple[str, ...] = ()
+    """Parts that were wrong, by their names in `device.parity.PARTS`: those of the errors below."""
+    device_name: str = ""
+    """Of the device on which this was found; empty where it was not written down yet."""
+    checkpointing: str = ""
+    micro_batch: int | None = None
+    fused_optimizer: bool | None = None
+    text_error: float | None = None
+    """Of the text encoder's output."""
+    encode_error: float | None = None
+    """Of the moments that the VAE encodes photos to."""
     decode_error: float | None = None
     """Of the picture that the VAE decodes."""
+    loss_error: float | None = None
+    """Of a training step on one image."""
+    prediction_error: float | None = None
+    """Of the noise that the UNet predicts in it."""
+    gradient_error: float | None = None
+    """Of all the adapter's gradients together."""
+    batch_prediction_error: float | None = None
+    """Of the noise that is predicted in a step on a whole micro-batch."""
+    batch_gradient_error: float | None = None
+    """Of the gradients of that step."""
+    held_out_error: float | None = None
+    """Of the noise that is predicted without gradients, as for the held-out loss."""
+    sampling_error: float | None = None
+    """Of the latents that a few guided steps of the sampler draw."""
+    optimizer_error: float | None = None
+    """Of what a few updates change."""
     seconds: float = 0.0
 
 
@@ -40,7 +65,9 @@ class Intervention(Report):
 
     step: int
     """The step that could not be taken as it was."""
-    kind: Literal["again", "precision", "learning_rate", "micro_batch", "checkpointing", "cache", "checkpoint", "disk"]
+    kind: Literal[
+        "again", "precision", "learning_rate", "micro_batch", "checkpointing", "cache", "checkpoint", "disk", "machine"
+    ]
     detail: str
     """In words, for people."""
 
@@ -73,7 +100,8 @@ class CheckpointScores(Report):
     loss: float
     """Held-out loss."""
     loss_minus_best: Interval | None = None
-    """Held-out loss minus the lowest one, paired by photo; none for the lowest itself and for what is not kept."""
+    """Held-out loss minus the lowest one, paired by photo; none for the lowest itself, for what is not kept, and
+    where there are too few photos or captions."""
     is_shortlisted: bool = False
     """Its loss is within one paired standard error of the lowest."""
     clip_score: float | None = None
@@ -81,7 +109,7 @@ class CheckpointScores(Report):
     clip_minus_best: Interval | None = None
     """CLIP score minus that of the shortlisted one with the highest, paired by caption."""
     cmmd: float | None = None
-    """Distance of its pictures from the validation photos."""
+    """Distance of its pictures from the validation photos; none where these are too few."""
     cmmd_error: float | None = None
     """Standard error of that."""
 
@@ -131,8 +159,9 @@ class TrainReport(Report):
     """Step of the candidate that was exported."""
     losses: tuple[HeldOutLoss, ...]
     """One per validation; the first is the base (step 0)."""
-    loss_difference: Interval
-    """Held-out loss of the exported adapter minus that of the base, paired by image; below 0 is better."""
+    loss_difference: Interval | None
+    """Held-out loss of the exported adapter minus that of the base, paired by image; below 0 is better. None where
+    there are too few validation photos or captions to tell."""
     device: str
     precision: str
     num_trainable_parameters: int

@@ -6,9 +6,10 @@ backward pass A's to the gradient of x. In fp32 that is the same to rounding; in
 rounded once instead of three times.
 """
 
-from functools import cache
-from types import MethodType
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
+
+from shoes.training.products import product_over_rows
 
 if TYPE_CHECKING:
     import torch
@@ -17,17 +18,21 @@ if TYPE_CHECKING:
 ADAPTER = "default"
 
 
-def fuse_adapter(unet: "UNet2DConditionModel") -> list[str]:
+def fuse_adapter(unet: "UNet2DConditionModel", largest_reduction: int | None = None) -> list[str]:
     """Have every linear layer with a plain adapter compute both at once; the names of these layers.
 
     Parameters, their names and what they stand for stay peft's. Layers that drop out a part of their input, and those
     that are not linear, stay as they are.
+
+    Args:
+        unet: with peft's adapter on it.
+        largest_reduction: as `linear_with_adapter` takes it.
     """
     from peft.tuners.lora.layer import Linear
 
     layers = {name: module for name, module in unet.named_modules() if isinstance(module, Linear) and _is_plain(module)}
     for layer in layers.values():
-        layer.forward = MethodType(_forward, layer)
+        layer.forward = partial(_forward, layer, largest_reduction)
     return list(layers)
 
 
@@ -42,13 +47,14 @@ def _is_plain(layer: Any) -> bool:
     )
 
 
-def _forward(layer: Any, x: "torch.Tensor") -> "torch.Tensor":
+def _forward(layer: Any, largest_reduction: int | None, x: "torch.Tensor") -> "torch.Tensor":
     """What the layer returns for x (…×in): …×out in the precision of its frozen weight."""
     base = layer.base_layer
     if layer.disable_adapters or layer.merged:
         return base(x)
     down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
-    return linear_with_adapter(x.to(base.weight.dtype), base.weight, base.bias, down, up, layer.scaling[ADAPTER])
+    x = x.to(base.weight.dtype)
+    return linear_with_adapter(x, base.weight, base.bias, down, up, layer.scaling[ADAPTER], largest_reduction)
 
 
 def linear_with_adapter(
@@ -58,6 +64,7 @@ def linear_with_adapter(
     down: "torch.Tensor",
     up: "torch.Tensor",
     scale: float,
+    largest_reduction: int | None = None,
 ) -> "torch.Tensor":
     """y = xWᵀ + b + s · (xAᵀ)Bᵀ (Hu et al. 2021, arXiv:2106.09685, eq. 3), differentiable in x, A and B.
 
@@ -69,8 +76,9 @@ def linear_with_adapter(
             is returned in its own.
         up: B, out×r; the same.
         scale: s.
+        largest_reduction: over how many rows the gradients of A and B may be summed at once; None: over any number.
     """
-    y: torch.Tensor = _function().apply(x, weight, bias, down, up, scale)
+    y: torch.Tensor = _function().apply(x, weight, bias, down, up, (scale, largest_reduction))
     return y
 
 
@@ -82,7 +90,8 @@ def _function() -> Any:
 
     class LinearWithAdapter(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, x: Any, weight: Any, bias: Any, down: Any, up: Any, scale: float) -> Any:
+        def forward(ctx: Any, x: Any, weight: Any, bias: Any, down: Any, up: Any, how: tuple[float, int | None]) -> Any:
+            scale, ctx.largest = how
             rows = x.reshape(-1, x.shape[-1])
             a, b = down.to(weight.dtype), up.to(weight.dtype)
             low = rows @ a.t()
@@ -98,8 +107,8 @@ def _function() -> Any:
             of_y = grad.reshape(-1, grad.shape[-1])
             of_low = of_y @ b * ctx.scale  # rows × r: small
             of_x = (of_y @ weight).addmm_(of_low, a).view(ctx.shape) if ctx.needs_input_grad[0] else None
-            of_down = (of_low.t() @ rows).to(ctx.dtypes[0])
-            of_up = (of_y.t() @ low).to(ctx.dtypes[1]) * ctx.scale
+            of_down = product_over_rows(of_low, rows, ctx.largest).to(ctx.dtypes[0])
+            of_up = product_over_rows(of_y, low, ctx.largest).to(ctx.dtypes[1]) * ctx.scale
             return of_x, None, None, of_down, of_up, None
 
     return LinearWithAdapter

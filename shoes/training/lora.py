@@ -1,15 +1,16 @@
 """The adapter: LoRA layers on the UNet, through peft."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shoes.device import torch_dtype
+from shoes.device import largest_reduction, measure, torch_dtype
 from shoes.errors import ConfigurationError, Problem
 from shoes.model.load import load_unet
 from shoes.spec import TrainSpec
 from shoes.training.attention import apply_checkpointing
-from shoes.training.fused_lora import fuse_adapter
+from shoes.training.fused_lora import ADAPTER, fuse_adapter
+from shoes.training.products import split_long_products
 from shoes.training.randomness import derive_seed
 
 if TYPE_CHECKING:
@@ -27,8 +28,11 @@ def load_with_adapter(
     unet = load_unet(path, device="cpu", dtype=torch_dtype(precision))
     unet.set_attn_processor(AttnProcessor2_0())  # the decision `sdpa`, whatever the library's default becomes
     add_adapter(unet, spec)
-    if not spec.lora_dropout:  # its masks come between the layer's input and the adapter
-        fuse_adapter(unet)
+    largest = largest_reduction(device, measure())
+    # dropout's masks come between a layer's input and its adapter
+    fused = [] if spec.lora_dropout else fuse_adapter(unet, largest)
+    if largest is not None:
+        _split_long_products(unet, largest, fused)
     unet.to(device)
     apply_checkpointing(unet, checkpointing)
     return unet
@@ -57,6 +61,16 @@ def add_adapter(unet: "UNet2DConditionModel", spec: TrainSpec) -> None:
         unet.add_adapter(config)
     for parameter in trainable(unet).values():
         parameter.data = parameter.data.float()
+
+
+def _split_long_products(unet: "UNet2DConditionModel", largest: int, fused: Sequence[str]) -> None:
+    """The same for the adapters that peft computes beside their layers."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, layer in unet.named_modules():
+        if isinstance(layer, LoraLayer) and name not in fused:
+            split_long_products(layer.lora_A[ADAPTER], largest)
+            split_long_products(layer.lora_B[ADAPTER], largest)
 
 
 def trainable(unet: "UNet2DConditionModel") -> "dict[str, Parameter]":

@@ -77,11 +77,10 @@ class Objective:
         min(SNR, γ) / SNR for models that predict the noise, min(SNR, γ) / (SNR + 1) for those that predict v;
         SNR = ᾱ / (1 − ᾱ). None where the training is not weighted.
         """
-        import torch
-
         if self.snr_gamma is None:
             return None
-        alphas = torch.as_tensor(self.schedule.alphas_cumprod, dtype=torch.float64, device="cpu")
+        # moved, then converted: in one call MPS would convert, which has no float64
+        alphas = self.schedule.alphas_cumprod.to("cpu").double()
         ratio = alphas / (1 - alphas)
         if self.schedule.config.prediction_type == "v_prediction":
             weights = ratio.clamp(max=self.snr_gamma) / (ratio + 1)

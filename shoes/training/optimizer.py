@@ -27,6 +27,13 @@ def make_optimizer(
     return optimizer
 
 
+def make_scaler(device: str, precision: str) -> Any:
+    """The loss scaler of fp16; does nothing in other precisions."""
+    import torch
+
+    return torch.amp.GradScaler(device, enabled=precision == "fp16")
+
+
 def _groups(parameters: "Mapping[str, torch.nn.Parameter]", ratio: float) -> list[dict[str, Any]]:
     """One group, or with LoRA+ (Hayou et al. 2024, arXiv:2402.12354) one for the A matrices and one for the B's."""
     if ratio == 1:

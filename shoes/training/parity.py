@@ -1,126 +1,94 @@
-"""One training step and one decode of a real photo, on any device: what `shoes.device.parity` compares."""
+"""Whether the device of a training computes right: at its first start against the CPU, and once it is tuned."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
 
-from shoes.dataset import load_split
+from shoes import device as devices
 from shoes.device.facts import DeviceFacts
-from shoes.device.memory import release
-from shoes.device.parity import REFERENCE, Outcome, find_right_precision, try_precision
-from shoes.model.load import load_noise_schedule, load_text, load_vae
+from shoes.device.parity import Outcome, Way, compare, find_right_way
 from shoes.reports import ParityTrial
 from shoes.training import lora
-from shoes.training.cache import encode_photos, encode_text
-from shoes.training.objective import Objective
-from shoes.training.randomness import generator
+from shoes.training.attention import apply_checkpointing
+from shoes.training.exercise import Exercise
+from shoes.training.passes import Pass, take_pass, together, wake_adapter
 
 if TYPE_CHECKING:
-    import torch
-    from diffusers import AutoencoderKL
-
     from shoes.training.run import Decisions, Job
-
-LOSS_SCALE = 2.0**10
-"""Keeps gradients in fp16 from vanishing; a training's own scaler settles at some such power of two."""
+    from shoes.training.session import Session
 
 
-def check_precision(job: "Job", decisions: "Decisions", facts: DeviceFacts) -> tuple[ParityTrial, ...]:
-    """Try the decided device and precision, and safer ones while they are wrong; the last trial is the one to use."""
-    step = OneStep(job, checkpointing=decisions.checkpointing)
-    return find_right_precision(step, decisions.device, decisions.precision, facts)
+def check_device(job: "Job", decisions: "Decisions", facts: DeviceFacts) -> tuple[ParityTrial, ...]:
+    """Try what was decided, and safer ways while they are wrong; the last trial is the one to use.
+
+    Raises:
+        TrainingError: one image does not fit into the device's memory.
+    """
+    way = way_of(decisions)
+
+    def plan(device: str, precision: str) -> Way:
+        mode = devices.choose_checkpointing(job.spec, device, precision, facts).value
+        return Way(device, precision, mode, job.spec.train_batch_size)
+
+    return find_right_way(Exercise(job, way), way, facts, plan)
+
+
+def way_of(decisions: "Decisions") -> Way:
+    """How a training computes by its decisions."""
+    return Way(
+        device=decisions.device,
+        precision=decisions.precision,
+        checkpointing=decisions.checkpointing,
+        micro_batch=decisions.micro_batch,
+        fused_optimizer=decisions.fused_optimizer,
+    )
 
 
 def fault_finder(job: "Job", device: str, *, checkpointing: str = "off") -> Callable[[str], str]:
-    """A function of a precision that says what is wrong with it on `device`; nothing means that it is right."""
-    step = OneStep(job, checkpointing=checkpointing)
-    reference = cache(lambda: step(*REFERENCE))
+    """A function of a precision that says what is wrong with it on `device`; nothing means that it is right.
 
+    What a training would get by without leaving the precision is no fault of it.
+    """
+    facts = devices.measure()
+    way = Way(device, "no", checkpointing, job.spec.train_batch_size)
+    exercise = Exercise(job, way)
+
+    @cache
     def fault(precision: str) -> str:
-        if (device, precision) == REFERENCE:
-            return ""
-        trial = try_precision(step, device, precision, reference())
-        return "" if trial.passed else trial.verdict
+        trials = find_right_way(exercise, replace(way, precision=precision), facts)
+        there = [trial for trial in trials if (trial.device, trial.precision) == (device, precision)]
+        return there[-1].verdict if there and not there[-1].passed else ""
 
     return fault
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """One training photo, encoded in fp32 on the CPU, with noise and a timestep in the middle of the schedule."""
+def check_batch(session: "Session", checkpointing: str, micro_batch: int) -> ParityTrial:
+    """Try a way of training that was tuned on a live session at its start.
 
-    latents: "torch.Tensor"
-    """1×C×h×w: the mean of the VAE's posterior, unscaled."""
-    noise: "torch.Tensor"
-    text: "torch.Tensor"
-    """1×T×D."""
-    scaling_factor: float
-    schedule: Any
+    The session's device was compared with the CPU before. Here a whole micro-batch is compared with the same images
+    one at a time, on the device. The session is left as it was.
 
+    Raises:
+        RuntimeError, torch.OutOfMemoryError: what the device raises.
+    """
+    from shoes.training.step import draw
 
-class OneStep:
-    """Computes a step and a decode on a device and in a precision; holds one full-size model at a time."""
+    objective, decisions = session.objective, session.decisions
+    order, draws = draw(session)
+    weights = lora.adapter_weights(objective.unet)
 
-    def __init__(self, job: "Job", *, checkpointing: str) -> None:
-        self._job = job
-        self._checkpointing = checkpointing
-        self._pictures: dict[str, torch.Tensor] = {}
+    def take(start: int, stop: int) -> Pass:
+        batch = objective.batch(session.train, order, draws, slice(start, stop))
+        return take_pass(objective, batch, session.dropout, range(start, stop))
 
-    def __call__(self, device: str, precision: str) -> Outcome:
-        """What came out, in fp32 on the CPU."""
-        if device not in self._pictures:  # the VAE is in fp32 whatever the precision
-            self._pictures[device] = self._decode(device)
-        loss, prediction, gradients = self._step(device, precision)
-        return Outcome(loss, prediction, gradients, self._pictures[device])
-
-    @cached_property
-    def _sample(self) -> _Sample:
-        import torch
-
-        job = self._job
-        record = load_split(job.train_dir, decode=False)[0]
-        vae = load_vae(job.model.path, device="cpu")
-        latents = torch.from_numpy(encode_photos(vae, [record], "cpu"))[:, 0]
-        text = encode_text(load_text(job.model.path, device="cpu"), [record.caption], "cpu")
-        return _Sample(
-            latents=latents,
-            noise=torch.randn(latents.shape, generator=generator(job.spec.seed, "parity")),
-            text=torch.from_numpy(text),
-            scaling_factor=vae.config.scaling_factor,
-            schedule=load_noise_schedule(job.model.path),
-        )
-
-    def _decode(self, device: str) -> "torch.Tensor":
-        import torch
-
-        latents = self._sample.latents
-        vae: AutoencoderKL = load_vae(self._job.model.path, device=device)
-        with torch.inference_mode():
-            picture = vae.decode(latents.to(device)).sample.float().cpu()
-        del vae
-        release(device)
-        return picture
-
-    def _step(self, device: str, precision: str) -> "tuple[float, torch.Tensor, torch.Tensor]":
-        """Loss, predicted noise, and all gradients of a fresh adapter in one vector."""
-        import torch
-
-        job, sample = self._job, self._sample
-        unet = lora.load_with_adapter(
-            job.model.path, job.spec, device=device, precision=precision, checkpointing=self._checkpointing
-        )
-        predicted: list[torch.Tensor] = []
-        unet.register_forward_hook(lambda _module, _inputs, output: predicted.append(output[0].detach().float().cpu()))
-        objective = Objective(unet, sample.schedule, sample.scaling_factor, device, precision)
-        # Near its end, where a step of the schedule holds almost only noise, gradients are mostly rounding.
-        timestep = torch.tensor([sample.schedule.config.num_train_timesteps // 2])
-        inputs = (sample.latents * sample.scaling_factor, sample.noise, timestep, sample.text)
-        loss = objective.loss(*(value.to(device) for value in inputs)).mean()
-        scale = LOSS_SCALE if precision == "fp16" else 1.0
-        (loss * scale).backward()
-        gradients = [p.grad.flatten().float().cpu() / scale for p in lora.trainable(unet).values()]
-        outcome = float(loss.detach()), predicted[0], torch.cat(gradients)
-        del unet, objective, loss
-        release(device)
-        return outcome
+    wake_adapter(objective.unet, session.job.spec.seed)
+    try:
+        ones = [take(place, place + 1) for place in range(micro_batch)]
+        apply_checkpointing(objective.unet, checkpointing)
+        many = take(0, micro_batch)
+    finally:
+        apply_checkpointing(objective.unet, decisions.checkpointing)
+        lora.set_adapter_weights(objective.unet, weights)
+    way = replace(way_of(decisions), checkpointing=checkpointing, micro_batch=micro_batch)
+    return compare(Outcome(together([many])), Outcome(together(ones)), way)

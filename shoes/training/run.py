@@ -6,18 +6,22 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from shoes import device
+from shoes.device.decisions import memory_room
 from shoes.device.parity import in_words
 from shoes.errors import Busy
 from shoes.reports import DataReport, Intervention, ModelReport, ParityTrial, TrainReport
 from shoes.spec import EvalSpec, InferenceSpec, Recipe, TrainSpec
-from shoes.storage import fingerprint, hash_files, pretty_json, write_text
-from shoes.training import choice
-from shoes.training.parity import check_precision
+from shoes.storage import fingerprint, hash_files, pretty_json, where_now, write_text
+from shoes.training import checkpoint, choice
+from shoes.training.moving import on_this_machine
+from shoes.training.parity import check_device
 
 log = logging.getLogger(__name__)
 FORMAT = 2
@@ -114,13 +118,18 @@ class Decisions:
     memory_limits: str = "none"
     """Environment variables of the MPS allocator, as `device.memory.apply_limits` reads them."""
     parity: tuple[ParityTrial, ...] = ()
-    """Precisions that were tried against fp32 on the CPU; the last one is the run's. Empty: nothing to try."""
+    """What was tried against fp32 on the CPU, on the device that each names; the last one is the run's. Empty: nothing
+    to try."""
     processes: int = 1
     """How many share each effective batch."""
     rate_cuts: tuple[int, ...] = ()
     """Steps from which on the learning rate is halved, each once more."""
     interventions: tuple[Intervention, ...] = ()
     """What the training did to save itself."""
+    machine: str = ""
+    """Name of the accelerator or the processor that this was decided for; empty in runs of earlier versions."""
+    memory_bytes: int = 0
+    """What a training may take there; 0 in runs of earlier versions."""
 
     def __post_init__(self) -> None:
         """What comes from JSON is made reports and tuples again."""
@@ -131,11 +140,24 @@ class Decisions:
 
 
 def plan_decisions(job: Job) -> Decisions:
-    """The run's decisions: those that are pinned, else what would be decided now. Nothing is written."""
+    """The run's decisions: those that are pinned, as far as they hold here, else what would be decided now.
+
+    Nothing is written.
+
+    Raises:
+        ConfigurationError: the recipe asks for what this machine can't do.
+    """
+    kept = kept_decisions(job)
+    if kept is None:
+        return _decide(job)
+    facts, saved = device.measure(), partial(checkpoint.latest_step, job.checkpoints)
+    return on_this_machine(kept, job.spec, facts, saved, lambda: _decide(job))
+
+
+def kept_decisions(job: Job) -> Decisions | None:
+    """What is pinned; None before the first start."""
     file = job.folder / "decisions.json"
-    if file.is_file():
-        return Decisions(**json.loads(file.read_text(encoding="utf-8")))
-    return _decide(job)
+    return Decisions(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 def keep_decisions(job: Job, decisions: Decisions) -> None:
@@ -144,14 +166,14 @@ def keep_decisions(job: Job, decisions: Decisions) -> None:
 
 
 def pin_decisions(job: Job) -> Decisions:
-    """The run's decisions, taken now if this is its first start: then the device is checked against the CPU, too."""
+    """The run's decisions, taken now if this is its first start here; then the device is checked against the CPU."""
     import torch
 
     pinned = plan_decisions(job)
     device.apply_limits(pinned.memory_limits)
-    file = job.folder / "decisions.json"
-    if not file.is_file():
-        pinned = _checked(job, pinned)
+    if pinned != kept_decisions(job):
+        if not pinned.parity:
+            pinned = _checked(job, pinned)
         keep_decisions(job, pinned)
     torch.set_num_threads(pinned.num_threads)
     log.info("device %s: %s", pinned.device, pinned.reasons["device"])
@@ -184,29 +206,39 @@ def _decide(job: Job) -> Decisions:
         fused_optimizer=values["optimizer"] == "fused",
         memory_limits=values["memory_limits"],
         processes=max(job.spec.devices, int(os.environ.get("WORLD_SIZE", "1"))),
+        machine=facts.device_name,
+        memory_bytes=memory_room(values["device"], facts),
     )
 
 
 def _checked(job: Job, planned: Decisions) -> Decisions:
-    """The plan, or a safer precision where the device computes something else than the CPU."""
+    """The plan, or a safer way where the device computes something else than the CPU."""
     facts = device.measure()
-    trials = check_precision(job, planned, facts)
+    trials = check_device(job, planned, facts)
+    return with_parity(job.spec, planned, trials, facts)
+
+
+def with_parity(
+    spec: TrainSpec, planned: Decisions, trials: tuple[ParityTrial, ...], facts: device.DeviceFacts
+) -> Decisions:
+    """Decisions by what was found when they were tried: the last trial's, with the reason for each change."""
     if len(trials) < 2:
         return replace(planned, parity=trials)
-    taken = trials[-1]
-    checkpointing = device.choose_checkpointing(job.spec, taken.device, taken.precision, facts)
-    changed = {"precision": in_words(trials), "checkpointing": checkpointing.reason}
-    if taken.device != planned.device:
-        changed["device"] = in_words(trials)
-    return replace(
-        planned,
-        device=taken.device,
-        precision=taken.precision,
-        checkpointing=checkpointing.value,
-        micro_batch=job.spec.train_batch_size,
-        reasons={name: why for name, why in planned.reasons.items() if name != "micro_batch"} | changed,
-        parity=trials,
-    )
+    taken, why = trials[-1], in_words(trials)
+    changed: dict[str, Any] = {
+        name: value
+        for name in ("device", "precision", "checkpointing", "micro_batch", "fused_optimizer")
+        if (value := getattr(taken, name)) != getattr(planned, name)
+    }
+    reasons = {{"fused_optimizer": "optimizer"}.get(name, name): why for name in changed}
+    is_elsewhere = {"device", "precision"} & changed.keys()
+    if is_elsewhere:
+        reasons["precision"] = why
+        reasons["checkpointing"] = device.choose_checkpointing(spec, taken.device, taken.precision, facts).reason
+        reasons.pop("micro_batch", None)  # the recipe's own: it is tuned anew
+    kept = {name: why for name, why in planned.reasons.items() if not (is_elsewhere and name == "micro_batch")}
+    room = memory_room(taken.device, facts)
+    return replace(planned, **changed, memory_bytes=room, reasons=kept | reasons, parity=trials)
 
 
 @contextmanager
@@ -237,8 +269,13 @@ def finished(job: Job) -> TrainReport | None:
     file = job.folder / "report.json"
     if not file.is_file():
         return None
-    report = TrainReport.model_validate_json(file.read_text(encoding="utf-8"))
+    report = _placed(TrainReport.model_validate_json(file.read_text(encoding="utf-8")), job.folder)
     whole = is_exported(report.adapter_dir) and adapter_sha256(report.adapter_dir) == report.adapter_sha256
     if not whole:
         log.warning("the adapter of a finished run is damaged: it is exported again from its checkpoint")
     return report if whole else None
+
+
+def _placed(report: TrainReport, folder: Path) -> TrainReport:
+    """A report with its paths where the run's folder lies now."""
+    return report.model_copy(update={"run_dir": folder, "adapter_dir": where_now(report.adapter_dir, folder)})

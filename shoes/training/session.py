@@ -18,7 +18,7 @@ from shoes.training.checkpoint import Snapshot
 from shoes.training.dropout import DropoutKey, use_sample_dropout
 from shoes.training.ema import Average
 from shoes.training.objective import Objective
-from shoes.training.optimizer import make_optimizer, optimizer_tensors, set_optimizer_tensors
+from shoes.training.optimizer import make_optimizer, make_scaler, optimizer_tensors, set_optimizer_tensors
 from shoes.training.run import Decisions, Job
 from shoes.training.schedule import learning_rate
 from shoes.training.signals import StopRequest
@@ -143,7 +143,7 @@ def new_session(
         objective=_objective(job, decisions, unet),
         parameters=parameters,
         optimizer=make_optimizer(spec, parameters, fused=decisions.fused_optimizer),
-        scaler=_scaler(decisions),
+        scaler=make_scaler(decisions.device, decisions.precision),
         average=Average(parameters, spec.ema_decay) if spec.use_ema else None,
         dropout=use_sample_dropout(unet, spec.lora_dropout, spec.seed),
         rate=learning_rate(spec),
@@ -196,9 +196,3 @@ def _objective(job: Job, decisions: Decisions, unet: Any) -> Objective:
         precision=decisions.precision,
         snr_gamma=job.spec.snr_gamma,
     )
-
-
-def _scaler(decisions: Decisions) -> Any:
-    import torch
-
-    return torch.amp.GradScaler(decisions.device, enabled=decisions.precision == "fp16")

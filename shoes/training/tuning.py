@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 from shoes import device
 from shoes.device.decisions import memory_room
-from shoes.progress import size as in_words
+from shoes.device.parity import in_words
+from shoes.progress import size as size_in_words
+from shoes.reports import ParityTrial
 from shoes.spec import TrainSpec
 from shoes.training import choice
 from shoes.training.attention import apply_checkpointing
 from shoes.training.choice import WORTH, KeptChoice, micro_batches
 from shoes.training.measuring import does_it_fit, one_pass, repeat
+from shoes.training.parity import check_batch
 from shoes.training.run import Decisions, Job
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ def is_called_for(job: Job, decisions: Decisions) -> bool:
 def tuned_decisions(job: Job, decisions: Decisions, session: "Session") -> Decisions:
     """The decisions to train by: measured at a training's first step where that is called for, else as they are.
 
-    What was found is kept for later runs of the kind, and taken from there when it was. The caller pins the decisions
+    What was found is kept for later runs of the kind if it computes right, and taken from there when it was. The caller pins the decisions
     and brings the session to them (`session.adapt`).
     """
     if session.step or not is_called_for(job, decisions):
@@ -68,8 +71,19 @@ def tuned_decisions(job: Job, decisions: Decisions, session: "Session") -> Decis
     found = choice.kept(file)
     if found is None or found.precision != decisions.precision:
         found = tune(session, room_bytes=memory_room(decisions.device, device.measure()))
+        trial = check_batch(session, found.checkpointing, found.micro_batch)
+        if not trial.passed:
+            return _as_checked(decisions, trial)
         choice.keep(file, found)
     return by_choice(decisions, found)
+
+
+def _as_checked(decisions: Decisions, trial: ParityTrial) -> Decisions:
+    """Decisions that stay as they were compared with the CPU, because what is faster computes wrong."""
+    parity = (*decisions.parity[:-1], trial, *decisions.parity[-1:])
+    log.warning("%s", in_words(parity))
+    reasons = {**decisions.reasons, "micro_batch": in_words(parity)}
+    return replace(decisions, parity=parity, reasons=reasons)
 
 
 def place(job: Job) -> Path:
@@ -101,7 +115,7 @@ def tune(session: "Session", *, room_bytes: int) -> KeptChoice:
     share = max(1, spec.effective_batch_size // decisions.processes)
     sizes = sorted({*micro_batches(share), min(decisions.micro_batch, share)})
     modes = device.checkpointing_modes(spec, decisions.device)
-    log.info("looking for the fastest micro-batch and checkpointing that fit into %s", in_words(room_bytes))
+    log.info("looking for the fastest micro-batch and checkpointing that fit into %s", size_in_words(room_bytes))
     try:
         trials = search(modes, sizes, own, room_bytes, lambda mode, size: _measure(session, mode, size))
     finally:
@@ -185,6 +199,6 @@ def _measure(session: "Session", mode: str, size: int) -> Trial | None:
         log.info("  checkpointing %s, micro-batch %d: does not fit", mode, size)
         return None
     found = Trial(mode, size, times.typical / size, watch.peak_bytes, watch.baseline_bytes)
-    words = (mode, size, found.seconds_per_image, in_words(found.peak_bytes))
+    words = (mode, size, found.seconds_per_image, size_in_words(found.peak_bytes))
     log.info("  checkpointing %s, micro-batch %d: %.3f s an image, %s", *words)
     return found

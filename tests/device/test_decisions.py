@@ -3,7 +3,7 @@
 import pytest
 
 from shoes.device import DeviceFacts, choose_device, choose_precision, decide, problems
-from shoes.device.decisions import safer_precisions
+from shoes.device.decisions import largest_reduction, safer_precisions
 from shoes.device.estimate import PARTS, training_bytes
 from shoes.device.facts import GIGABYTE, recommended_working_set
 from shoes.errors import ConfigurationError
@@ -229,6 +229,7 @@ def test_what_holds_on_every_device(found: DeviceFacts) -> None:
         "device",
         "precision",
         "attention",
+        "products",
         "checkpointing",
         "optimizer",
         "memory_limits",
@@ -239,6 +240,27 @@ def test_what_holds_on_every_device(found: DeviceFacts) -> None:
     assert all(decision.reason for decision in decisions)
     fixed = {"attention": "sdpa", "optimizer": "fused", "workers": "0", "compile": "off"}
     assert fixed.items() <= values(TrainSpec(), found).items()
+
+
+@pytest.mark.parametrize(
+    ("found", "device", "products"),
+    [
+        (mac("M1"), "mps", "parts"),
+        (mac("M2 Max"), "mps", "parts"),
+        (mac("M2 Max", torch="2.14.1"), "mps", "parts"),
+        (mac("M3"), "mps", "parts"),
+        (mac("M4"), "mps", "whole"),
+        (mac("M10"), "mps", "whole"),
+        (mac("A18 Pro"), "mps", "parts"),
+        (mac("M2 Max"), "cpu", "whole"),
+        (gpu(8, 0, 24), "cuda", "whole"),
+        (cpu(), "cpu", "whole"),
+    ],
+)
+def test_long_products_are_made_in_parts_where_no_chip_is_known_to_be_right(found, device: str, products: str) -> None:
+    decisions = decide(TrainSpec(device=device), found)
+    assert next(decision.value for decision in decisions if decision.name == "products") == products
+    assert largest_reduction(device, found) == (32_766 if products == "parts" else None)
 
 
 @pytest.mark.parametrize(

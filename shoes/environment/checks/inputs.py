@@ -1,23 +1,28 @@
 """What the night works on: the prepared data set and the model's files."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shoes.environment.check import Finding, Situation
 from shoes.environment.models import is_here, local_path
 from shoes.errors import DataError, ModelError, ProblemsError
 from shoes.language import gettext as _
 from shoes.language import ngettext, number
+from shoes.litter import visible
 from shoes.model.files import check
 from shoes.model.wanted import Wanted, all_models, is_single_file
 from shoes.reports import ModelCheck
 from shoes.settings import Settings
 from shoes.spec.names import names_weights
 
+if TYPE_CHECKING:
+    from shoes.evaluation.units import Units
+
 
 def data_set(situation: Situation) -> Finding:
     """The prepared data set: images per split, and every file's bytes against the manifest."""
     folder = situation.settings.locate(situation.recipe.data.dataset_dir)
-    is_there = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+    is_there = folder.is_dir() and any(visible(folder.iterdir(), folder))
     if situation.moment == "in the flow":
         state = _counts_in_manifest(folder) if is_there else _("not here yet")
         return Finding("INFO", _("{state}; prepare-data verifies every file").format(state=state))
@@ -26,6 +31,7 @@ def data_set(situation: Situation) -> Finding:
 
 def _verified_data(situation: Situation, folder: Path) -> Finding:
     from shoes import dataset
+    from shoes.evaluation.prospects import prospects
 
     spec = situation.recipe.train
     own = [Path(given).expanduser() for given in (spec.train_data_dir, spec.validation_data_dir) if given]
@@ -39,7 +45,31 @@ def _verified_data(situation: Situation, folder: Path) -> Finding:
         return Finding("ERROR", _problems(error), fix.format(folder=folder))
     counts = ", ".join(f"{split.name} {number(split.num_images, 0)}" for split in report.splits)
     detail = _("{counts} images of {side} px, every file verified\n{folder}")
-    return Finding("OK", detail.format(counts=counts, side=report.resolution, folder=folder))
+    told = detail.format(counts=counts, side=report.resolution, folder=folder)
+    judged_by = prospects(situation.recipe, folder)
+    return Finding("OK", told) if judged_by.are_enough else _without_verdict(told, judged_by)
+
+
+def _without_verdict(told: str, judged_by: "Units") -> Finding:
+    """A data set that can be trained on, but is too small to judge the adapter by."""
+    from shoes.evaluation.statistics import LEAST_UNITS
+
+    count = judged_by.count
+    if judged_by.unit == "caption":
+        few = ngettext(
+            "a night will have no verdict: {count} test caption can't speak for the others, {least} are the least",
+            "a night will have no verdict: {count} test captions can't speak for the others, {least} are the least",
+            count,
+        )
+        fix = _("add photos, or raise eval.num_images where it leaves test photos out; it trains all the same")
+    else:
+        few = ngettext(
+            "a night will have no verdict: {count} test picture can't tell chance from gain, {least} are the least",
+            "a night will have no verdict: {count} test pictures can't tell chance from gain, {least} are the least",
+            count,
+        )
+        fix = _("add photos, or raise eval.images_per_caption; it trains all the same")
+    return Finding("WARN", f"{told}\n{few.format(count=count, least=LEAST_UNITS)}", fix)
 
 
 def _missing_data(situation: Situation, folder: Path) -> Finding:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shoes.device.parity import in_words
 from shoes.publishing.page.numbers import plain, signed
 from shoes.reports import Breakdown, Comparison, HeldOutLoss, Interval, NightReport
 from shoes.spec import Recipe
@@ -87,6 +88,18 @@ def _memorised(case: _Case) -> Iterator[Step]:
         )
 
 
+def _undecided(case: _Case) -> Iterator[Step]:
+    if case.against_base.identical or not case.night.evaluation.undecided:
+        return
+    source = case.recipe.data.source or "FOLDER"
+    yield Step(
+        "Give it photos to be judged by",
+        f"There is no verdict, because {case.night.evaluation.undecided}. The adapter is trained and exported all the "
+        "same: look at its pictures.",
+        shlex.join(["shoes", "data", "import", source, "--recipe", str(case.spec)]),
+    )
+
+
 def _learned_nothing(case: _Case) -> Iterator[Step]:
     if case.against_base.identical:
         rate = 3 * case.recipe.train.learning_rate
@@ -157,7 +170,7 @@ def is_overfitting(losses: Sequence[HeldOutLoss], chosen: int) -> bool:
     last = losses[-1]
     if at is None or chosen > 0.7 * last.step:
         return False
-    return (last.mean - last.train_mean) - (at.mean - at.train_mean) > last.standard_error
+    return (last.mean - last.train_mean) - (at.mean - at.train_mean) > (last.standard_error or 0.0)
 
 
 def _still_learning(case: _Case) -> Iterator[Step]:
@@ -224,7 +237,8 @@ def _wrong_device(case: _Case) -> Iterator[Step]:
     if len(case.night.train.parity) > 1:
         yield Step(
             "See what is wrong with the device",
-            "In the precision that was meant it computed other numbers than the CPU, and a safer one was taken.",
+            "As it was meant it computed other numbers than the CPU, and a safer way was taken: "
+            f"{in_words(case.night.train.parity)}.",
             shlex.join(["shoes", "check", "--explain", "--recipe", str(case.spec)]),
         )
 
@@ -281,6 +295,7 @@ def _use_it(case: _Case) -> Iterator[Step]:
 
 _RULES: tuple[Callable[[_Case], Iterator[Step]], ...] = (
     _memorised,
+    _undecided,
     _learned_nothing,
     _unclear,
     _worse,

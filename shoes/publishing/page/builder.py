@@ -7,7 +7,9 @@ from typing import Any
 from markupsafe import Markup
 
 from shoes.device import precision_name
+from shoes.device.parity import PARTS, measured_parts
 from shoes.environment.addresses import without_secrets
+from shoes.litter import visible
 from shoes.progress import duration
 from shoes.publishing.page import course, gallery, learning, numbers, results
 from shoes.publishing.page.advice import next_steps
@@ -47,7 +49,7 @@ def current(page: Path, night: NightReport) -> bool:
 
 def mark(night: NightReport) -> str:
     """Name of a page by all that decides it: the night, and the code that shows it."""
-    files = sorted(file for file in _HERE.iterdir() if file.suffix in {".py", ".j2", ".css", ".js"})
+    files = sorted(file for file in visible(_HERE.iterdir(), _HERE) if file.suffix in {".py", ".j2", ".css", ".js"})
     shown = night.model_dump(mode="json", exclude={"page"})
     return fingerprint(shown, [file.read_text(encoding="utf-8") for file in files])
 
@@ -94,6 +96,7 @@ def _content(evidence: Evidence) -> Mapping[str, Any]:
         "differences": results.differences(night.evaluation),
         "arms": results.arms(night.evaluation),
         "spreads": results.spreads(night.evaluation),
+        "interval_in_words": results.interval_in_words(night.evaluation),
         "breakdowns": results.breakdowns(night.evaluation.breakdowns),
         "curves": learning.charts(evidence),
         "checkpoints": checkpoints,
@@ -132,19 +135,23 @@ def _facts(night: NightReport) -> list[tuple[str, str]]:
 
 
 def _parity(night: NightReport) -> Table:
-    rows = tuple(
-        (
-            f"{trial.device}, {precision_name(trial.precision)}",
-            "passed" if trial.passed else "failed",
-            trial.verdict,
-            *(
-                numbers.NOTHING if error is None else f"{100 * error:.2g} %"
-                for error in (trial.loss_error, trial.prediction_error, trial.gradient_error, trial.decode_error)
-            ),
-        )
-        for trial in night.train.parity
-    )
-    return Table(("tried", "", "verdict", "loss error", "prediction", "gradients", "decoding"), rows)
+    """One column for each way that was tried, one row for each part that was measured in any of them."""
+    trials = night.train.parity
+    if not trials:
+        return Table((), ())
+    measured = [measured_parts(trial) for trial in trials]
+    names = [name for name in PARTS if any(name in parts for parts in measured)]
+    rows = [
+        ("outcome", *("passed" if trial.passed else "failed" for trial in trials)),
+        ("in words", *(trial.verdict for trial in trials)),
+        *((PARTS[name].words.format(size="several"), *(_off(parts.get(name)) for parts in measured)) for name in names),
+    ]
+    ways = [f"{trial.device}, {precision_name(trial.precision)}" for trial in trials]
+    return Table(("off by", *ways), tuple(rows))
+
+
+def _off(error: float | None) -> str:
+    return numbers.NOTHING if error is None else f"{100 * error:.2g} %"
 
 
 def _files(night: NightReport) -> Table:

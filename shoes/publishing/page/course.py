@@ -105,10 +105,12 @@ def _interventions(evidence: Evidence) -> Iterator[Entry]:
 
 
 def _parity(night: NightReport) -> Iterator[Entry]:
-    """The device computed wrong in the precision that was meant, and another one was taken."""
+    """The device computed wrong in the way that was meant, and another one was taken."""
     if len(night.train.parity) > 1:
         start = next((stage.started for stage in night.timeline if stage.name == "train-lora"), None)
-        yield Entry("fault", "Another precision than meant", in_words(night.train.parity), start)
+        yield Entry(
+            "fault", "The device computed wrong, and another way was taken", in_words(night.train.parity), start
+        )
 
 
 def _doubts(night: NightReport) -> list[Entry]:
