@@ -96,7 +96,7 @@ def assert_told(found: NightReport) -> None:
 def mlflow_run(found: NightReport) -> "Run":
     from mlflow import MlflowClient
 
-    return MlflowClient(found.tracking_uri).get_run(found.run_id)
+    return MlflowClient(load_settings().tracking_uri).get_run(found.run_id)
 
 
 @pytest.mark.parametrize(
