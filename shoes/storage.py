@@ -147,6 +147,17 @@ def found_below(folder: Path, path: Path) -> Path:
     return next((end for end in ends if end.exists()), path)
 
 
+def placed_anew(content: Any, former: Path, here: Path) -> Any:
+    """JSON whose paths below one folder begin at another."""
+    if isinstance(content, dict):
+        return {name: placed_anew(value, former, here) for name, value in content.items()}
+    if isinstance(content, list):
+        return [placed_anew(value, former, here) for value in content]
+    if isinstance(content, str) and (content == str(former) or content.startswith(f"{former}/")):
+        return f"{here}{content.removeprefix(str(former))}"
+    return content
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, or one that it came from, says that there is no room to write.
 

@@ -33,12 +33,17 @@ class Encoded:
 
 
 def measure_night(request: Request) -> Iterator[Measurement]:
+    """Measure in this process, which is first set up as a training process is."""
+    settle(request)
+    yield from measurements(request)
+
+
+def measurements(request: Request) -> Iterator[Measurement]:
     """One measurement without the memory of other choices, then the same with it, if the process lives so long."""
     from shoes.device import measure, release, watch_memory
     from shoes.training.session import new_session
 
     job, decisions, facts = request.job(), request.decided(), measure()
-    settle(request)
     with watch_memory(decisions.device) as opening:
         encoded = encode(job, decisions.device)
         session, load_seconds = timed(lambda: new_session(job, decisions, encoded.train, encoded.validation))

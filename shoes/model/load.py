@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoes.errors import ModelError
+from shoes.model import configs
 from shoes.model.contents.adapters import require_applied
 from shoes.model.contents.parts import TEXT_ENCODER, UNET, VAE, Part
 from shoes.model.inference import PLAIN, Inference, apply_inference
@@ -168,7 +169,11 @@ def assemble_pipeline(
 
 
 def load_scheduler(path: Path, name: SchedulerName) -> Any:
-    """A sampler by its usual name, with the model's own noise schedule."""
+    """A sampler by its usual name, with the model's own noise schedule.
+
+    Published configs are of many schedulers. What one says of its own method is not taken where it is none of the
+    sampler's: DEIS has an `algorithm_type`, too.
+    """
     import diffusers
 
     classes = {
@@ -177,7 +182,15 @@ def load_scheduler(path: Path, name: SchedulerName) -> Any:
         "euler": diffusers.EulerDiscreteScheduler,
         "pndm": diffusers.PNDMScheduler,
     }
-    return classes[name].from_pretrained(path, subfolder="scheduler", local_files_only=True)
+    method = _dpm_solver_method(path) if name == "dpm-solver" else {}
+    return classes[name].from_pretrained(path, subfolder="scheduler", local_files_only=True, **method)
+
+
+def _dpm_solver_method(path: Path) -> dict[str, str]:
+    """DPM-Solver++, where the config has another method, which can't end at a sigma of zero as ours does."""
+    config = configs.read_config(path / "scheduler/scheduler_config.json", configs.DPM_SOLVER)
+    is_plus = config["algorithm_type"] in ("dpmsolver++", "sde-dpmsolver++")
+    return {} if is_plus or config["final_sigmas_type"] != "zero" else {"algorithm_type": "dpmsolver++"}
 
 
 def scheduler_for(scheduler: Any, num_inference_steps: int) -> Any:
