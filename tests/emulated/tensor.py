@@ -56,6 +56,10 @@ class DeviceTensor(torch.Tensor):
     is_mps = property(lambda self: True)
     is_cpu = property(lambda self: False)
 
+    def untyped_storage(self) -> torch.UntypedStorage:
+        """What tells savers which tensors share their memory."""
+        return self.inner.untyped_storage()
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         return computer().compute(func, args, kwargs or {})
