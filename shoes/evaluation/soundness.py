@@ -7,7 +7,7 @@ from shoes.device.memory import is_out_of_memory, release
 from shoes.device.parity import Tolerance, fault_of, worst_error
 from shoes.device.tf32 import computes_in_tf32, in_full_fp32
 from shoes.evaluation.clip import ClipScorer
-from shoes.evaluation.encoders import DinoEncoder, Vectors, embed_files
+from shoes.evaluation.encoders import DinoEncoder, embed_files
 from shoes.evaluation.inputs import Photos
 
 if TYPE_CHECKING:
