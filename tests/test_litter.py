@@ -156,10 +156,11 @@ def test_what_runs_is_known_past_it(own_world: Path) -> None:
 
 
 LISTING = re.compile(r"\.iterdir\(|scandir\(|os\.walk\(|\.r?glob\(f?\"[*{]")
-THOUGHT_OF = re.compile(r"visible\(|is_visible|without_litter\(|is_exported\(|_PARTIAL\}|_leftover\(")
+THOUGHT_OF = re.compile(r"visible\(|is_visible|without_litter\(|is_exported\(|_PARTIAL\}|PREFIX\}|_leftover\(")
 """What passes such files over, and names that none of them has."""
 ELSEWHERE = {
     "with os.scandir(folder) as entries:",
+    "with os.scandir(layout.folder / IMAGES) as entries:",
     "for parent, folders, files in os.walk(folder):",
 }
 """Lines behind which, or in which otherwise, that is done."""

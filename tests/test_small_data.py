@@ -18,7 +18,7 @@ from shoes.dataset.splits import SPLITS
 from shoes.environment.check import Situation
 from shoes.errors import ConfigurationError, DataError
 from shoes.preflight import preflight
-from shoes.reports import EnvironmentReport, NightReport
+from shoes.reports import FEW_UNITS, EnvironmentReport, NightReport
 from shoes.settings import PROJECT_ROOT, load_settings
 from shoes.spec import DataSpec, Recipe
 from tests.conftest import MICRO
@@ -67,6 +67,7 @@ def whole_night(recipe: Recipe) -> NightReport:
     preflight(recipe)
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
     training = stages.choose(recipe, models, data, stages.train(recipe, models, data))
+    training = stages.prove(recipe, models, data, training)
     evaluation = stages.evaluate(recipe, models, data, training)
     promotion = stages.promote(recipe, models, data, training, evaluation)
     checked = EnvironmentReport(ready=True, checks=(), device="cpu", seconds=0)
@@ -83,7 +84,7 @@ def assert_told(found: NightReport) -> None:
         assert (found.promoted, found.promotion.reason) == (False, f"no verdict, because {undecided}")
     else:
         assert found.verdict.startswith(("The adapter draws", "No reliable difference", "No difference"))
-        assert "over only" in found.text
+        assert ("over only" in found.verdict) == (comparison.clip_score.num_clusters < FEW_UNITS)
     assert found.verdict in found.page.read_text(encoding="utf-8").replace("&#39;", "'")
     assert not re.search(r"\b(nan|None|inf)\b", found.text)
     events = [json.loads(line) for line in (found.train.run_dir / "journal.jsonl").read_text().splitlines()]

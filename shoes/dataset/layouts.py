@@ -75,7 +75,7 @@ def num_photos(layout: Catalogue | CaptionedImages, most: int) -> int:
     if isinstance(layout, CaptionedImages):
         return min(len(layout.images), most)
     with os.scandir(layout.folder / IMAGES) as entries:
-        names = (entry.name for entry in entries if not entry.name.startswith("."))
+        names = (entry.name for entry in entries if is_visible(entry.name))
         return sum(1 for _ in islice((name for name in names if Path(name).suffix.lower() in SUFFIXES), most))
 
 

@@ -94,12 +94,14 @@ PARTS = {
     "decode": Part("the VAE's decoding", Tolerance(0.005, 0.01)),
     "loss": Part("the loss", Tolerance(0.003, 0.005, 0.01, 0.02)),
     "prediction": Part("the predicted noise", Tolerance(0.002, 0.005, 0.01, 0.03)),
-    "gradient": Part("the gradient", Tolerance(0.005, 0.015, 0.03, 0.1)),
+    "gradient": Part("the gradient", Tolerance(0.005, 0.015, 0.03, 0.1), ("prediction",)),
     "batch_prediction": Part(
         "the predicted noise of {size} images at once", Tolerance(0.002, 0.005, 0.01, 0.03), ("prediction",)
     ),
     "batch_gradient": Part(
-        "the gradient of {size} images at once", Tolerance(0.005, 0.015, 0.03, 0.1), ("prediction", "gradient")
+        "the gradient of {size} images at once",
+        Tolerance(0.005, 0.015, 0.03, 0.1),
+        ("prediction", "gradient", "batch_prediction"),
     ),
     "held_out": Part("the predicted noise without gradients", Tolerance(0.002, 0.005, 0.01, 0.03), ("prediction",)),
     "sampling": Part("what is sampled", Tolerance(0.005, 0.02, 0.03, 0.15), ("text", "prediction", "held_out")),

@@ -150,6 +150,8 @@ def choose_where(recipe: Recipe, resolution: int) -> tuple[str, str, Inference]:
     where = device.choose_device(recipe.train.device, facts).value
     precision = device.choose_precision(recipe.train.mixed_precision, where, facts).value
     inference = choose_inference(recipe.inference, where, resolution=resolution)
+    if problem := device.too_large_picture(where, facts, resolution):
+        raise ConfigurationError([problem])
     device.limit_memory(facts)
     return where, precision, inference
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from shoes.errors import Problem
 from shoes.litter import visible
+from shoes.model import contents
 from shoes.model.configs import CLIP, NOISE_SCHEDULE, TEXT_ENCODER, UNET, VAE, with_defaults
 
 FINE = "Stable Diffusion 1.x and 2.x models in diffusers' format are fine, for example"
@@ -92,16 +93,13 @@ def vision_problems(folder: Path) -> list[Problem]:
 
 def target_problems(folder: Path, targets: Sequence[str]) -> list[Problem]:
     """Adapter targets that name no layer of the UNet, told from its weights' header."""
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted((folder / "unet").glob("diffusion_pytorch_model*.safetensors"))
-    if not files:
+    unet = contents.UNET
+    if unet.loaded(unet.files_in(folder)) is None:
         return []
     try:
-        with safe_open(files[0], "np") as weights:
-            keys = list(weights.keys())
-    except SafetensorError as error:
-        return [Problem(str(files[0]), f"is no safetensors file: {error}", "run `shoes model fetch`, or restore it")]
+        keys = contents.read_part(folder, unet)
+    except contents.Unreadable as error:
+        return [Problem(str(folder / unet.name), str(error), "run `shoes model fetch`, or restore it")]
     return layer_problems(keys, targets)
 
 

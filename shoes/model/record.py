@@ -49,6 +49,11 @@ def record_file(wanted: Wanted, settings: Settings, folder: Path | None = None) 
     return settings.models / "manifests" / f"{fingerprint(who, wanted.patterns)}.json"
 
 
+def findings_file(wanted: Wanted, settings: Settings, folder: Path) -> Path:
+    """Where it is kept what was found in the files, beside the record."""
+    return record_file(wanted, settings, folder).with_suffix(".contents.json")
+
+
 def read_record(file: Path) -> Record | None:
     """A record that was kept earlier.
 

@@ -1,12 +1,12 @@
 """Which files of a repository or folder make up a model; everything else there is left alone."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
 
 from shoes.litter import visible
+from shoes.model.contents import PARTS, Kind, offered
 from shoes.settings import Settings
 from shoes.spec import Recipe
 from shoes.spec.names import is_path
@@ -16,7 +16,7 @@ from shoes.spec.names import is_path
 class Wanted:
     """Which files of a repository a model consists of."""
 
-    kind: Literal["diffusion", "clip", "vision"]
+    kind: Kind
     name: str
     """A model id on the Hub, or a folder."""
     revision: str | None
@@ -30,6 +30,21 @@ class Wanted:
     def select(self, paths: Iterable[str]) -> list[str]:
         """Those of `paths` (POSIX, relative) that belong to the model, sorted."""
         return sorted(path for path in paths if any(_matches(path, pattern) for pattern in self.patterns))
+
+    def among(self, files: Collection[str]) -> "Wanted":
+        """The same with the weights that `files` offer: shards with their index, and full precision for a part that
+        lacks the variant which others have. A part without weights keeps the usual names.
+        """
+        found = offered(self.kind, files, self.variant)
+        swaps = {part.usual(self.variant): name for part, name in found.items()}
+        shards = [
+            part.shards(variant)
+            for part in PARTS[self.kind]
+            for variant in (self.variant, None)
+            if found.get(part) == part.index(variant)
+        ]
+        patterns = (*(swaps.get(name, name) for name in self.patterns), *dict.fromkeys(shards))
+        return replace(self, patterns=patterns, weights=tuple(swaps.get(name, name) for name in self.weights))
 
 
 def _matches(path: str, pattern: str) -> bool:

@@ -23,6 +23,7 @@ from shoes.reports.evaluation import (
 from shoes.reports.inputs import (
     CheckResult,
     DataReport,
+    Defect,
     EnvironmentReport,
     FileCheck,
     ModelCheck,
@@ -58,6 +59,7 @@ __all__ = [
     "ClosePair",
     "Comparison",
     "DataReport",
+    "Defect",
     "Distance",
     "EnvironmentReport",
     "EvaluationReport",

@@ -1,17 +1,20 @@
 """The real tiny model on a device that was made wrong: what the training does, and what it says."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from shoes import stages, verdict
+from shoes.device import measure
+from shoes.device.parity import PARTS, measured_parts
 from shoes.settings import load_settings
 from shoes.spec import Recipe
 from shoes.tracking.journal import read_events
 from shoes.training import lora
 from shoes.training.parity import fault_finder
-from shoes.training.run import Job, make_job, pin_decisions
+from shoes.training.run import Decisions, Job, keep_decisions, make_job, pin_decisions
 
 Break = Callable[[torch.nn.Module, object, tuple[torch.Tensor]], tuple[torch.Tensor]]
 
@@ -83,28 +86,44 @@ def test_a_right_precision_stays_and_is_not_checked_again(micro: Callable[..., R
     assert decisions.precision == "bf16"
     assert trial.prediction_error is not None
     assert 0 < trial.prediction_error < 0.03
+    assert (trial.device_name, trial.micro_batch) == (measure().device_name, 2)
+    assert set(measured_parts(trial)) == set(PARTS) - {"text", "encode", "decode"}  # these are the CPU's own in fp32
     assert loaded == [torch.float32, torch.bfloat16]
     assert pin_decisions(job) == decisions
     assert len(loaded) == 2
 
 
-def test_a_wrong_decode_is_found_too(micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
-    from shoes.training import parity
+def test_a_run_that_goes_on_on_another_device_is_checked_again(micro: Callable[..., Recipe], break_bf16) -> None:
+    job = job_of(micro({"train.mixed_precision": "bf16"}))
+    decisions = pin_decisions(job)
+    (trial,) = decisions.parity
+    old = replace(decisions, parity=(trial.model_copy(update={"device_name": ""}),))
+    keep_decisions(job, old)
+    assert pin_decisions(job) == old  # from before names were written down
+    keep_decisions(job, replace(decisions, parity=(trial.model_copy(update={"device_name": "another"}),)))
+    break_bf16(not_finite)
+    again = pin_decisions(job)
+    assert (again.precision, again.num_threads) == ("no", decisions.num_threads)
+    assert [trial.device_name for trial in again.parity] == [measure().device_name] * 2
+    assert pin_decisions(job) == again
 
-    step = parity.OneStep(job_of(micro()), checkpointing="off")
-    right = step("cpu", "no")
-    load = parity.load_vae
 
-    def load_broken(path, *, device: str):
-        vae = load(path, device="cpu")
-        vae.decoder.register_forward_hook(lambda module, inputs, output: output.roll(1, dims=-1))
-        return vae
-
-    monkeypatch.setattr(parity, "load_vae", load_broken)
-    broken = parity.OneStep(job_of(micro()), checkpointing="off")("cpu", "no")
-    trial = parity.try_precision(lambda device, precision: broken, "mps", "no", right)
-    assert not trial.passed
-    assert trial.verdict.startswith("the picture is ")
+def test_decisions_and_reports_from_before_there_were_so_many_parts_are_read(micro: Callable[..., Recipe]) -> None:
+    old = {
+        "device": "mps",
+        "precision": "no",
+        "passed": True,
+        "verdict": "agrees with fp32 on the CPU",
+        "loss_error": 0.0002,
+        "prediction_error": 0.0011,
+        "gradient_error": 0.0027,
+        "decode_error": 0.0004,
+        "seconds": 3.0,
+    }
+    decisions = Decisions(device="mps", precision="no", num_threads=2, reasons={}, parity=(old,))  # type: ignore[arg-type]
+    (trial,) = decisions.parity
+    assert measured_parts(trial) == {"decode": 0.0004, "loss": 0.0002, "prediction": 0.0011, "gradient": 0.0027}
+    assert (trial.device_name, trial.wrong, trial.micro_batch, trial.fused_optimizer) == ("", (), None, None)
 
 
 def test_the_faults_of_each_precision_are_told_one_by_one(micro: Callable[..., Recipe], break_bf16) -> None:

@@ -4,19 +4,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shoes.environment.check import Finding, Situation
+from shoes.environment.checks.weights import defect_line
 from shoes.environment.models import is_here, local_path
 from shoes.errors import DataError, ModelError, ProblemsError
+from shoes.language import current, ngettext, number
 from shoes.language import gettext as _
-from shoes.language import ngettext, number
 from shoes.litter import visible
-from shoes.model.files import check
+from shoes.model.files import check, inspect
 from shoes.model.wanted import Wanted, all_models, is_single_file
 from shoes.reports import ModelCheck
-from shoes.settings import Settings
 from shoes.spec.names import names_weights
 
 if TYPE_CHECKING:
     from shoes.evaluation.units import Units
+
+READ_AT_ONCE = 300_000_000
+"""Bytes of weights in which NaN is looked for here, if nobody has looked yet: a fraction of a second."""
 
 
 def data_set(situation: Situation) -> Finding:
@@ -104,12 +107,39 @@ def model_files(situation: Situation) -> Finding:
         if any(map(names_weights, missing)):
             return Finding("ERROR", _("there is no such file: {names}").format(names=", ".join(missing)), fix)
         return Finding("ERROR", _("there is no such folder: {names}").format(names=", ".join(missing)), fix)
-    found = [_checked(model, situation.settings) for model in wanted]
+    found = [_checked(model, situation) for model in wanted]
+    situation.await_libraries()
+    found = [_inspected(one, model, situation) for one, model in zip(found, wanted, strict=True)]
     lines = [_model_line(one) for one in found]
-    if any(one.path is not None and one.problems for one in found):
+    if any(not isinstance(one, ModelCheck) or (one.path is not None and one.problems) for one in found):
         fix = _("see all with `shoes model verify`; `shoes model fetch` mends what was downloaded")
         return Finding("ERROR", "\n".join(lines), fix)
     return Finding("INFO" if away else "OK", "\n".join(lines))
+
+
+_Unusable = tuple[str, ProblemsError]
+"""A model's name, and why it is none."""
+
+
+def _checked(wanted: Wanted, situation: Situation) -> ModelCheck | _Unusable:
+    """Every file's bytes."""
+    try:
+        return check(wanted, situation.settings)
+    except ModelError as error:
+        if not is_single_file(wanted, situation.settings):
+            return wanted.name, error
+        path = situation.settings.locate(wanted.name)
+        return ModelCheck(name=wanted.name, path=path, files=(), problems=_reasons(error))
+
+
+def _inspected(found: ModelCheck | _Unusable, wanted: Wanted, situation: Situation) -> ModelCheck | _Unusable:
+    """The content of the files: what is known of it, and what can be known at once."""
+    if not isinstance(found, ModelCheck):
+        return found
+    try:
+        return inspect(found, wanted, situation.settings, most_bytes=READ_AT_ONCE)
+    except ModelError as error:
+        return wanted.name, error
 
 
 def _missing_paths(situation: Situation) -> list[str]:
@@ -117,38 +147,49 @@ def _missing_paths(situation: Situation) -> list[str]:
     return [str(path) for path in paths if path is not None and not path.exists()]
 
 
-def _checked(model: Wanted, settings: Settings) -> ModelCheck:
-    """A single file that is no model at all is one more thing that a check finds."""
-    try:
-        return check(model, settings)
-    except ModelError as error:
-        if not is_single_file(model, settings):
-            raise
-        return ModelCheck(name=model.name, path=settings.locate(model.name), files=(), problems=_reasons(error))
-
-
 def _reasons(error: ModelError) -> tuple[str, ...]:
     return tuple(problem.what for problem in error.problems)
 
 
-def _model_line(found: ModelCheck) -> str:
-    if found.path is not None and found.path.is_file():
-        return _("{name} can't be used: {reason}").format(name=found.name, reason="; ".join(found.problems))
-    if found.path is None and names_weights(found.name):
-        text = _("{name} is not converted yet: `shoes model fetch` does it once, or the first run")
-        return text.format(name=found.name)
-    if found.path is None:
-        text = _("{name} is not here yet: downloaded by `shoes model fetch`, or by the first run")
-        return text.format(name=found.name)
+def _model_line(found: ModelCheck | _Unusable) -> str:
+    if not isinstance(found, ModelCheck):
+        name, error = found
+        first = error.problems[0]
+        words = f": {first.what} ({first.fix})" if current() == "en" else ""
+        return f"{name}: {_problems(error)}{words}"
+    if found.path is None or found.path.is_file():
+        return _line_without_files(found)
+    if found.defects:
+        return "\n".join(defect_line(found, defect) for defect in found.defects)
     if found.problems:
-        wrong = [file.path for file in found.files if file.status != "OK"] or [""]
+        wrong = [file.path for file in found.files if file.status != "OK"]
+        if not wrong:
+            return _unusable_line(found)
         count = len(found.problems)
         text = ngettext("{name}: {count} problem: {where}", "{name}: {count} problems, the first: {where}", count)
         return text.format(name=found.name, count=count, where=found.path / wrong[0])
     size = number(sum(file.num_bytes for file in found.files) / 1024**2, 0)
     count = len(found.files)
     text = ngettext("{name}: {count} file, {size} MB, verified", "{name}: {count} files, {size} MB, verified", count)
-    return text.format(name=found.name, count=count, size=size)
+    line = text.format(name=found.name, count=count, size=size)
+    return line if found.values_read else line + _("; `shoes model verify` also looks for NaN in the weights")
+
+
+def _line_without_files(found: ModelCheck) -> str:
+    """A model that is on the Hub only, or a single file that was not converted."""
+    if found.path is not None:
+        return _unusable_line(found)
+    if names_weights(found.name):
+        text = _("{name} is not converted yet: `shoes model fetch` does it once, or the first run")
+        return text.format(name=found.name)
+    text = _("{name} is not here yet: downloaded by `shoes model fetch`, or by the first run")
+    return text.format(name=found.name)
+
+
+def _unusable_line(found: ModelCheck) -> str:
+    """A model whose files are as they were, and can't be used as they are."""
+    reasons = (problem.partition("\n")[0] for problem in found.problems)
+    return _("{name} can't be used: {reason}").format(name=found.name, reason="; ".join(reasons))
 
 
 def _problems(error: ProblemsError) -> str:

@@ -17,6 +17,7 @@ from shoes.environment.models import conversion_of, is_here, model_folder
 from shoes.errors import DataError, ModelError
 from shoes.language import gettext as _
 from shoes.language import number
+from shoes.model.contents import Unreadable
 from shoes.model.single.conversion import converted_bytes
 from shoes.model.wanted import Wanted, all_models, further_judges, is_single_file, wanted_models
 
@@ -69,7 +70,7 @@ def _geometry(situation: Situation) -> Geometry:
         return sd15_geometry(targets)
     try:
         return geometry_of(folder, targets)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, Unreadable):
         return sd15_geometry(targets)
 
 
