@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-all check bench bench-faults demo-assets translations clean
+.PHONY: setup demo test test-all check bench bench-faults device-check demo-assets translations clean
 
 setup: $(STAMP)
 
@@ -37,10 +37,17 @@ check: setup
 
 bench: setup
 	for bench in benchmarks/[a-z]*.py; do $(BIN)/python $$bench --quick || exit 1; done
+	$(BIN)/python -m benchmarks.device --smoke
 
 # Every fault of a long night, made to happen: some minutes a row. `python -m benchmarks.faults --list` names them.
 bench-faults: setup
 	$(BIN)/python -m benchmarks.faults all
+
+# What this GPU does with the program, in a table and one line of JSON: at most 8 minutes. A PYTHON that has PyTorch is
+# taken as it is, with an environment of its own beside it; else the project's. ARGS are the kit's options.
+device-check:
+	@if $(PYTHON) -c 'import torch' 2>/dev/null; then $(PYTHON) benchmarks/device/bootstrap.py $(ARGS); \
+	  else $(MAKE) --no-print-directory setup && $(BIN)/python -m benchmarks.device $(ARGS); fi
 
 demo-assets: setup
 	$(BIN)/python -m demo.make --catalogue "$${CATALOGUE:?the folder with styles.csv and images/}"

@@ -23,12 +23,14 @@ from PIL import Image, ImageEnhance, ImageOps
 from shoes.evaluation.distances import Estimate, cmmd, cmmd_difference
 from shoes.evaluation.memorisation import Alarm, alarm, nearest
 from shoes.evaluation.sample_size import BETWEEN, WITHIN, SampleSize, half_width_of, plan
-from shoes.evaluation.statistics import Floats, cluster_interval
+from shoes.evaluation.statistics import Floats, cluster_interval, expanded_level
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
 TEST_CAPTIONS = [13, 9, 7, 6, 5, 4, 4, 3, *[2] * 6, *[1] * 27]
 """How often each caption occurs among the catalogue's 90 test photos."""
 DESIGNS = {"128 captions x 4": ([1] * 128, 4), "catalogue's 90 photos x 2": (TEST_CAPTIONS, 2)}
+FEW = (3, 4, 5, 6, 8, 12)
+"""Captions of the smallest test splits."""
 WIDTH = 64
 Rng = np.random.Generator
 
@@ -53,6 +55,10 @@ def intervals(trials: int) -> Iterator[tuple[str, dict[str, float]]]:
         for shape in EFFECTS:
             yield f"{design}, {shape}", interval_figures(sizes, repeat, shape=shape, trials=trials)
         yield f"{design}, seeds only", interval_figures(sizes, repeat, between=0, within=2 * WITHIN, trials=trials)
+    for num in FEW:
+        for shape in EFFECTS:
+            figures = interval_figures([1] * num, 2, shape=shape, trials=trials)
+            yield f"{num} captions x 2, {shape}", {**figures, **bootstrap_figures(num, 2, shape=shape, trials=trials)}
 
 
 def power(trials: int) -> Iterator[tuple[str, dict[str, float]]]:
@@ -107,10 +113,26 @@ def interval_figures(  # noqa: PLR0913
         effects = truth + np.sqrt(between) * EFFECTS[shape](rng, len(sizes))
         values = effects[clusters] + np.sqrt(within) * rng.normal(size=len(clusters))
         found = cluster_interval(values, names, level=0.95, num_resamples=num_resamples, seed=trial)
+        assert found is not None, "three captions at least"
         rows.append((found.low <= truth <= found.high, found.low > 0, (found.high - found.low) / 2))
     covered, above, half_width = np.mean(rows, axis=0)
     planned = half_width_of(names, 1, between=between, within=within)
     return rounded(covered=covered, above_0=above, half_width=half_width, planned=planned)
+
+
+def bootstrap_figures(num: int, repeat: int, *, shape: str, trials: int) -> dict[str, float]:
+    """How often a BCa bootstrap of so few captions would hold the truth: why there is another interval below six."""
+    from scipy.stats import bootstrap
+
+    rng = np.random.default_rng(1)
+    covered = []
+    for trial in range(trials):
+        means = np.sqrt(BETWEEN) * EFFECTS[shape](rng, num) + np.sqrt(WITHIN / repeat) * rng.normal(size=num)
+        level = expanded_level(0.95, np.full(num, repeat))
+        options = {"n_resamples": 2000, "confidence_level": min(level, 0.999), "method": "BCa"}
+        found = bootstrap((means,), np.mean, rng=np.random.default_rng(trial), **options).confidence_interval
+        covered.append(found.low <= 0 <= found.high)
+    return rounded(a_bootstrap_covers=float(np.mean(covered)))
 
 
 def caption_names(sizes: list[int]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shoes import device
 from shoes.errors import ConfigurationError, Problem, ProblemsError
+from shoes.litter import litter_in
 from shoes.publishing.card import write_card
 from shoes.publishing.export import DIFFUSERS_FILE, KOHYA_FILE, PEFT_FOLDER
 from shoes.publishing.place import FORMAT, MARKER, place_problems, require_room, visible_files
@@ -118,7 +119,7 @@ def _place(wishes: Wishes, subject: Subject, settings: Settings) -> Path:
 def _copy_adapter(adapter: Path, folder: Path) -> None:
     """The three forms, as the training proved them."""
     shutil.copy(adapter / DIFFUSERS_FILE, folder / DIFFUSERS_FILE)
-    shutil.copytree(adapter / PEFT_FOLDER, folder / PEFT_FOLDER)
+    shutil.copytree(adapter / PEFT_FOLDER, folder / PEFT_FOLDER, ignore=litter_in)
     (folder / KOHYA_FILE).parent.mkdir()
     shutil.copy(adapter / KOHYA_FILE, folder / KOHYA_FILE)
 

@@ -77,6 +77,7 @@ def choice_inputs(recipe: Recipe, models: ModelsReport, job: Job, training: Trai
         losses=training.losses,
         photo_losses={step: kept_losses(job, step) for step in steps},
         loss_captions=[validation.records[index].caption for index in measured],
+        training_captions=[record.caption for record in dataset.load_split(job.train_dir, decode=False)],
         canvas=Canvas(models.base.fingerprint, settings, load_settings().cache),
         clip=_judges(models).clip,
         device=training.device,

@@ -4,7 +4,7 @@ Kept as `schedule.toml` in the data folder, so that it holds with and without a 
 """
 
 import tomllib
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -22,6 +22,8 @@ NightlyRecipe = Literal["overnight", "prototype", "demo"]
 """Recipes whose deployment does the whole night."""
 RECIPES: tuple[str, ...] = get_args(NightlyRecipe)
 FILE = "schedule.toml"
+ABOUT_TO_BEGIN = timedelta(minutes=5)
+"""So long before a night its machine is kept awake."""
 Night = tuple[datetime, datetime]
 """Start and end of one night, aware."""
 
@@ -148,6 +150,12 @@ def save(schedule: Schedule, data: Path) -> None:
     import tomli_w
 
     write_text(data / FILE, tomli_w.dumps(schedule.model_dump(mode="json")))
+
+
+def is_about_to_begin(schedule: Schedule, now: datetime) -> bool:
+    """A night starts by itself within `ABOUT_TO_BEGIN`."""
+    starts, _ = schedule.nights(now, 1)[0]
+    return not schedule.is_paused and clock.seconds_between(now, starts) <= ABOUT_TO_BEGIN.total_seconds()
 
 
 def in_words(night: Night) -> str:

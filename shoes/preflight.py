@@ -4,9 +4,12 @@ from pathlib import Path
 
 from shoes import dataset
 from shoes.errors import ConfigurationError, Problem, ProblemsError
-from shoes.model.architecture import target_problems
+from shoes.model.architecture import layer_problems, target_problems
 from shoes.model.files import fetch, is_local
-from shoes.model.wanted import all_models
+from shoes.model.single import place as single
+from shoes.model.single.conversion import require_plan
+from shoes.model.single.parts import converted_shapes
+from shoes.model.wanted import all_models, is_single_file
 from shoes.settings import load_settings
 from shoes.spec import Recipe
 
@@ -52,11 +55,20 @@ def _look_at_models(recipe: Recipe) -> None:
     """Models that are folders here; those on the Hub are fetched later."""
     settings = load_settings()
     base, *judges = all_models(recipe)
-    if is_local(base, settings):
+    if is_single_file(base, settings) and single.place_of(base, settings).source is None:
+        _require_convertible(recipe, settings.locate(base.name))
+    elif is_local(base, settings):
         require_targets(recipe, fetch(base, settings).path)
     for judge in judges:
         if is_local(judge, settings):
             fetch(judge, settings)
+
+
+def _require_convertible(recipe: Recipe, file: Path) -> None:
+    """A single file that is converted later, by what its header says."""
+    header, plan = require_plan(file)
+    if problems := layer_problems(converted_shapes(header, plan)["unet"], recipe.train.lora_target_modules):
+        raise ConfigurationError(problems)
 
 
 def _look_at_data(recipe: Recipe) -> None:

@@ -5,6 +5,7 @@ Read from `SHOES_*` environment variables, then from `.env` in the working folde
 
 import difflib
 import os
+import sys
 import tempfile
 from functools import cached_property
 from pathlib import Path
@@ -161,6 +162,7 @@ def load_settings() -> Settings:
             for e in error.errors()
         ]
         raise ConfigurationError(problems) from error
+    problems += _without_drive(settings.data)
     problems += _with_secrets(
         {"MLFLOW_TRACKING_URI": settings.tracking_uri, "PREFECT_API_URL": settings.prefect_api_url or ""}
     )
@@ -210,6 +212,17 @@ def section_variables() -> dict[str, str]:
     """Recipe fields set by variables: dotted name to text, for example train.seed."""
     pairs = ((name.removeprefix("SHOES_").lower().split("__", 1), v) for name, v in environment_values().items())
     return {".".join(parts): value for parts, value in pairs if len(parts) == 2 and parts[0] in SECTIONS}
+
+
+def _without_drive(data: Path) -> list[Problem]:
+    """A folder of that name on the Mac's own disk would be filled where the drive comes later or under another name."""
+    if sys.platform != "darwin" or data.parts[:2] != ("/", "Volumes") or len(data.parts) < 3:
+        return []
+    drive = Path(*data.parts[:3])
+    if drive.exists():
+        return []
+    fix = "connect the drive, or name another folder; `ls /Volumes` shows the drives that are there"
+    return [Problem("SHOES_DATA_DIR", f"{data} is on a drive that is not there: {drive}", fix)]
 
 
 def _unknown_names() -> list[Problem]:

@@ -14,6 +14,7 @@ from shoes import clock, dataset, environment, judging
 from shoes.device import kept_awake
 from shoes.device.claim import claimed, lock_names
 from shoes.errors import Busy, TrainingError
+from shoes.evaluation.prospects import prospects
 from shoes.forecast import outcome, window
 from shoes.forecast.reports import Comparison, Forecast
 from shoes.model.judges import check_models, fetch_models, repair_models
@@ -99,6 +100,9 @@ def prepare_data(recipe: Recipe) -> DataReport:
         )
     for note in report.notes:
         log.info("%s", note)
+    judged_by = prospects(recipe, report.path)
+    if not judged_by.are_enough:
+        log.warning("a night on this data set will have no verdict: %s", judged_by.why_too_few)
     description = dataset.write_description(report.path, settings.data / "descriptions")
     return report.model_copy(update={"description": description})
 
@@ -264,7 +268,7 @@ def promote(
             adapter_dir=training.adapter_dir,
             adapter_sha256=training.adapter_sha256,
             base_fingerprint=models.base.fingerprint,
-            config=judging.drawing_config(recipe),
+            config={**judging.drawing_config(recipe), "base_fingerprint": models.base.fingerprint},
             tags={"recipe": recipe.name, "training": job.fingerprint, "evaluation": evaluation.fingerprint},
         )
         registry = Registry(settings.tracking_uri, recipe.publish.registered_model)

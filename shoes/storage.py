@@ -11,14 +11,17 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel
 
+from shoes.durability import sync_path, sync_together
 from shoes.identity import identity
+from shoes.litter import has_litter, without_litter
 
 MANIFEST = "manifest.json"
 _PARTIAL = ".partial-"
@@ -56,15 +59,6 @@ def fingerprint(*parts: Any) -> str:
 def pretty_json(value: Any) -> str:
     """Stable JSON for people to read, ending in a newline."""
     return json.dumps(json.loads(canonical_json(value)), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def sync_path(path: Path) -> None:
-    """Ask the system to put a file or folder on the disk now."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -134,8 +128,34 @@ def remove_path(path: Path) -> None:
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files below a folder; 0 when it is not there."""
-    files = path.rglob("*") if path.is_dir() else [path]
+    files = without_litter(path.rglob("*"), path) if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def where_now(path: Path, folder: Path) -> Path:
+    """A path that was written down when it lay below `folder`, wherever that was then: on another drive or machine."""
+    parts = path.parts
+    if path.is_relative_to(folder) or folder.name not in parts:
+        return path
+    behind = len(parts) - parts[::-1].index(folder.name)
+    return folder.joinpath(*parts[behind:])
+
+
+def found_below(folder: Path, path: Path) -> Path:
+    """What is below `folder` at the longest end of a path, of two names at least; the path itself if nothing is."""
+    ends = (folder.joinpath(*path.parts[first:]) for first in range(1, len(path.parts) - 1))
+    return next((end for end in ends if end.exists()), path)
+
+
+def placed_anew(content: Any, former: Path, here: Path) -> Any:
+    """JSON whose paths below one folder begin at another."""
+    if isinstance(content, dict):
+        return {name: placed_anew(value, former, here) for name, value in content.items()}
+    if isinstance(content, list):
+        return [placed_anew(value, former, here) for value in content]
+    if isinstance(content, str) and (content == str(former) or content.startswith(f"{former}/")):
+        return f"{here}{content.removeprefix(str(former))}"
+    return content
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -157,8 +177,8 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder` except its manifest, by POSIX path, sorted."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    """SHA-256 of every file below `folder` by POSIX path, sorted; without its manifest and what systems leave there."""
+    files = sorted(p for p in without_litter(folder.rglob("*"), folder) if p.is_file() and p != folder / MANIFEST)
     return {file.relative_to(folder).as_posix(): sha256(file) for file in files}
 
 
@@ -172,12 +192,17 @@ def damage(folder: Path) -> list[str]:
         return [f"{folder / MANIFEST} is missing"]
     except (ValueError, KeyError, TypeError) as error:
         return [f"{folder / MANIFEST} can't be read: {error}"]
-    found = hash_files(folder)
+    found = {_spelled(name): digest for name, digest in hash_files(folder).items()}
     return [
-        f"{folder / name} is missing" if name not in found else f"{folder / name} has other bytes than it had"
+        f"{folder / name} is missing" if _spelled(name) not in found else f"{folder / name} has other bytes than it had"
         for name, digest in expected.items()
-        if found.get(name) != digest
+        if found.get(_spelled(name)) != digest and not has_litter(PurePosixPath(name))
     ]
+
+
+def _spelled(name: str) -> str:
+    """A name in one spelling: a drive of a Mac may give back `é` as `e` with an accent."""
+    return unicodedata.normalize("NFC", name)
 
 
 def is_whole(folder: Path) -> bool:
@@ -186,9 +211,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def _sync_tree(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        sync_path(path)
-    sync_path(folder)
+    sync_together(sorted(without_litter(folder.rglob("*"), folder), reverse=True), folder)
 
 
 def _replace_folder(partial: Path, target: Path) -> None:

@@ -24,9 +24,11 @@ def sentence(evaluation: EvaluationReport, promotion: PromotionReport) -> str:
     against_base = evaluation.comparisons[0]
     if against_base.identical:
         return "No difference: the adapter draws the same pictures as the base."
+    if evaluation.undecided:
+        return f"No verdict, because {evaluation.undecided}."
     difference = against_base.difference(promotion.metric)
     if difference is None:
-        return f"No verdict: {promotion.reason}."
+        return f"No verdict, because {promotion.reason}."
     change = f"{NAMES[promotion.metric]} {difference} against the base"
     if promotion.metric == "clip_score":
         better, worse = "draws the captions better than the base", "draws the captions worse than the base"
@@ -63,9 +65,7 @@ def text(
 
 def trained(recipe: Recipe, report: TrainReport) -> str:
     """What was trained, how it went."""
-    difference = report.loss_difference
     resumed = f", taken up again at step {', '.join(map(str, report.resumed_from))}" if report.resumed_from else ""
-    change = f"{difference.mean:+.4f} ({difference.level:.0%} interval {difference.low:+.4f} to {difference.high:+.4f})"
     base, chosen = report.losses[0], next(loss for loss in report.losses if loss.step == report.chosen_step)
     return "\n".join(
         [
@@ -79,9 +79,15 @@ def trained(recipe: Recipe, report: TrainReport) -> str:
             *_doubts(report),
             f"  ended because {report.end_reason}; step {report.chosen_step:,} is exported",
             f"  {_why_this_step(report)}",
-            f"  held-out loss {base.mean:.4f} → {chosen.mean:.4f}, a change of {change}; below 0 is better",
+            f"  held-out loss {base.mean:.4f} → {chosen.mean:.4f}, {_loss_change(report)}",
         ]
     )
+
+
+def _loss_change(report: TrainReport) -> str:
+    if report.loss_difference is None:
+        return "on too few validation photos to tell more"
+    return f"a change of {report.loss_difference.text(4)}; below 0 is better"
 
 
 def _why_this_step(report: TrainReport) -> str:
@@ -158,8 +164,10 @@ def _comparison_rows(comparison: Comparison) -> list[str]:
     lines = [f"{name:<11} {found}" for name, found in named.items() if found is not None]
     if comparison.cmmd is not None:
         lines.append(f"{'distance':<11} {comparison.cmmd.value:+.2f} ± {2 * comparison.cmmd.standard_error:.2f}")
-    if (loss := comparison.held_out_loss) is not None:
-        lines.append(f"{'loss':<11} {loss.mean:+.4f} ({loss.level:.0%} interval {loss.low:+.4f} to {loss.high:+.4f})")
+    if comparison.held_out_loss is not None:
+        lines.append(f"{'loss':<11} {comparison.held_out_loss.text(4)}")
+    if not lines:
+        return [f"  {title}: too few captions or photos to tell"]
     starts = [f"{title}:", *[""] * (len(lines) - 1)]
     return [f"  {start:<{len(title) + 1}} {line}" for start, line in zip(starts, lines, strict=True)]
 

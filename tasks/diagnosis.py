@@ -9,8 +9,10 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from shoes import local_network
 from shoes.device.memory import is_out_of_memory
 from shoes.errors import Busy, NotReady, ProblemsError, ShoesError, TrackingUnavailable, TransientError
+from shoes.local_network import LOCAL_NETWORK
 from shoes.storage import is_disk_full
 
 
@@ -27,6 +29,9 @@ class Diagnosis:
 
 
 NETWORK = Diagnosis("the network or a server did not answer", True, "see that it can be reached")
+NOT_ALLOWED = Diagnosis(
+    "the network or a server did not answer", True, f"see that it can be reached, and that it may be: {LOCAL_NETWORK}"
+)
 TRACKING = Diagnosis("MLflow did not answer", True, "see that its server or database can be reached")
 DATABASE = Diagnosis("a database was locked or away", True, "end what holds it")
 MEMORY = Diagnosis("the memory was full", True, "close what takes memory, or set a smaller train.train_batch_size")
@@ -62,11 +67,12 @@ _CONNECTION_LOST = ("connection refused", "could not connect", "connection faile
 def diagnose(error: BaseException) -> Diagnosis:
     """What an error, or one that it came from, says about another try. Our own errors speak for themselves."""
     if isinstance(error, ShoesError):
-        return _our_own(error)
+        found = _our_own(error)
+        return NOT_ALLOWED if found is NETWORK and local_network.advice(error) else found
     if is_disk_full(error):
         return DISK
-    found = (rule(cause) for cause in _chain(error) for rule in _RULES)
-    return next((diagnosis for diagnosis in found if diagnosis is not None), UNKNOWN)
+    told = (rule(cause) for cause in _chain(error) for rule in _RULES)
+    return next((diagnosis for diagnosis in told if diagnosis is not None), UNKNOWN)
 
 
 def _our_own(error: ShoesError) -> Diagnosis:
@@ -115,7 +121,9 @@ def _no_answer(error: BaseException) -> Diagnosis | None:
     is_systems = isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
     if isinstance(error, OSError) and error.errno in _ERRNOS:
         is_systems = True
-    return NETWORK if is_clients or is_systems else None
+    if not is_clients and not is_systems:
+        return None
+    return NOT_ALLOWED if local_network.advice(error) else NETWORK
 
 
 def _tracking(error: BaseException) -> Diagnosis | None:

@@ -88,6 +88,7 @@ def test_the_alias_moves_only_on_a_whole_interval_above_0(
     assert reason in decision.reason
 
 
+DINO = Judge(role="dino", name="facebook/dinov2-base")
 STAND_IN = Judge(role="clip", name="data/demo/clip", note="the wanted CLIP could not be had")
 
 
@@ -107,6 +108,10 @@ STAND_IN = Judge(role="clip", name="data/demo/clip", note="the wanted CLIP could
         (evaluation(("base", -1, 2)), {"metric": "clip_image_similarity"}, False, "likeness to the real photos"),
         (evaluation(("base", 1, 2)), {"metric": "clip_image_similarity"}, True, "likeness to the real photos"),
         (evaluation(("base", 1, 2)), {"metric": "dino_similarity"}, False, "DINOv2 could not be had"),
+        (evaluation(("base", 1, 2), judges=(DINO,)), {"metric": "dino_similarity"}, False, "too few test photos"),
+        (evaluation(("base", 1, 2), undecided="so"), {}, False, "no verdict, because so"),
+        (evaluation(("base", 1, 2), undecided="so"), {"metric": "clip_image_similarity"}, False, "because so"),
+        (evaluation(("base", 0, 0), identical=True, undecided="so"), {}, False, "same pictures"),
     ],
 )
 def test_thresholds_are_settings(report: EvaluationReport, gate: dict[str, Any], promote: bool, reason: str) -> None:
@@ -121,7 +126,7 @@ def test_the_sentence_speaks_of_the_metric_that_decides() -> None:
     found = report.model_copy(update={"comparisons": (likeness,)})
     promotion = promoted_by("clip_image_similarity")
     assert verdict.sentence(found, promotion).startswith("The adapter is more like the real photos than the base")
-    assert "No verdict: because" in verdict.sentence(found, promoted_by("dino_similarity"))
+    assert verdict.sentence(found, promoted_by("dino_similarity")).startswith("No verdict, because")
 
 
 def promoted_by(metric: Metric) -> PromotionReport:
@@ -145,6 +150,8 @@ def promoted_by(metric: Metric) -> PromotionReport:
         (evaluation(("base", -1, 2)), False, "No reliable difference"),
         (evaluation(("base", -2, -1)), False, "worse"),
         (evaluation(("base", 0, 0), identical=True), False, "No difference"),
+        (evaluation(("base", 0, 0), identical=True, undecided="so"), False, "No difference"),
+        (evaluation(("base", 1, 2), undecided="2 pictures can't tell"), False, "No verdict, because 2 pictures can't"),
     ],
 )
 def test_the_sentence(report: EvaluationReport, promoted: bool, words: str) -> None:

@@ -1,10 +1,12 @@
 """Three ways of taking the same optimizer step: ours, the bare computation, and the usual recipe.
 
-Each is a class whose `step` takes one optimizer step on `batch` images and returns the mean loss.
+Each is a class whose `step` takes one optimizer step of so many images, a micro-batch at a time, and returns the mean
+loss. `resize` changes both numbers of an open one; `forget` drops the gradients of a step that failed.
 """
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shoes.dataset import Record, load_split
@@ -22,6 +24,8 @@ DTYPES = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 class Arm(Protocol):
     def step(self) -> float: ...
+    def resize(self, images: int, micro_batch: int) -> None: ...
+    def forget(self) -> None: ...
 
 
 class Ours:
@@ -32,6 +36,15 @@ class Ours:
 
     def step(self) -> float:
         return take_step(self.session)["train/loss"]
+
+    def resize(self, images: int, micro_batch: int) -> None:
+        sizes = {"train_batch_size": micro_batch, "gradient_accumulation_steps": images // micro_batch}
+        session = self.session
+        session.job = replace(session.job, spec=session.job.spec.model_copy(update=sizes))
+        session.adapt(replace(session.decisions, micro_batch=micro_batch))
+
+    def forget(self) -> None:
+        self.session.optimizer.zero_grad(set_to_none=True)
 
 
 class Bare:
@@ -48,16 +61,23 @@ class Bare:
         self.unet = _unet_with_adapter(job, self.dtype, self.device)
         parameters = [p for p in self.unet.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, lr=job.spec.learning_rate, fused=decisions.fused_optimizer)
-        self.num_parts = job.spec.effective_batch_size // decisions.micro_batch
-        self.inputs = self._inputs(job, decisions.micro_batch)
+        geometry = configs.geometry(job.model.path)
+        self.side = job.spec.resolution // geometry.downscale
+        self.text_shape = (geometry.text_tokens, geometry.text_width)
+        self.resize(job.spec.effective_batch_size, decisions.micro_batch)
 
-    def _inputs(self, job: Job, size: int) -> "tuple[torch.Tensor, ...]":
+    def resize(self, images: int, micro_batch: int) -> None:
+        self.num_parts = images // micro_batch
+        self.inputs = self._inputs(micro_batch)
+
+    def forget(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _inputs(self, size: int) -> "tuple[torch.Tensor, ...]":
         import torch
 
-        sizes = configs.geometry(job.model.path)
-        side = job.spec.resolution // sizes.downscale
-        noise = torch.randn(size, self.unet.config.in_channels, side, side)
-        states = torch.randn(size, sizes.text_tokens, sizes.text_width)
+        noise = torch.randn(size, self.unet.config.in_channels, self.side, self.side)
+        states = torch.randn(size, *self.text_shape)
         timesteps = torch.randint(1000, (size,)).to(self.device)
         return (
             torch.randn_like(noise).to(self.device, self.dtype),
@@ -107,13 +127,20 @@ class Usual:
         self.parameters = [p for p in self.unet.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.spec.learning_rate)
         self.rate = get_scheduler("constant", self.optimizer)
-        self.micro_batch = min(micro_batch, self.spec.effective_batch_size)
-        self.batches = _batches(load_split(job.train_dir), self.micro_batch)
+        self.records = load_split(job.train_dir)
+        self.resize(self.spec.effective_batch_size, min(micro_batch, self.spec.effective_batch_size))
+
+    def resize(self, images: int, micro_batch: int) -> None:
+        self.num_parts, self.micro_batch = images // micro_batch, micro_batch
+        self.batches = _batches(self.records, micro_batch)
+
+    def forget(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
 
     def step(self) -> float:
         import torch
 
-        num_parts = self.spec.effective_batch_size // self.micro_batch
+        num_parts = self.num_parts
         total = 0.0
         for _ in range(num_parts):
             loss = self._loss(next(self.batches))

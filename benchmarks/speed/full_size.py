@@ -1,72 +1,95 @@
-"""Stable Diffusion 1.5 in its full size, with random weights, as a folder in diffusers' format."""
+"""Stable Diffusion 1.5 as it is published, with random weights, as a folder in diffusers' format."""
 
+import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shoes.settings import PROJECT_ROOT
 from shoes.storage import new_folder
 
-DEMO = PROJECT_ROOT / "data/demo/model"
-NUM_UNET_PARAMETERS = 859_520_964
-VAE_BLOCKS = 4
-
-
-def full_size_model(folder: Path) -> Path:
-    """The model in `folder`, made first where it is not there: 2.1 GB, in about a minute.
-
-    Geometry is that of Stable Diffusion 1.5; tokenizer and noise schedule are the demo's. Speed and memory do not
-    depend on what the weights are, as long as everything stays finite.
-    """
+if TYPE_CHECKING:
     import torch
+
+DEMO = PROJECT_ROOT / "data/demo/model"
+PUBLISHED = PROJECT_ROOT / "shoes/model/published/stable-diffusion-v1-5"
+NUM_UNET_PARAMETERS = 859_520_964
+EMBEDDING_SPREAD = 0.02
+NARROW_TEXT = 64
+
+
+def full_size_model(folder: Path, *, narrow: int = 1) -> Path:
+    """The model in `folder`, made first where it is not there: 2.1 GB in fp16, in some 20 seconds.
+
+    Configs and tokenizer are those of Stable Diffusion 1.5. Speed and memory do not depend on what the weights are,
+    as long as everything stays finite.
+
+    Args:
+        narrow: divides the widths of UNet and VAE and the layers of the text encoder, which is NARROW_TEXT wide then;
+            1 is the real size.
+    """
+    from safetensors.torch import save_file
 
     if folder.is_dir():
         return folder
-    with new_folder(folder) as partial, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for part, make in (("unet", _unet), ("vae", _vae), ("text_encoder", _text_encoder)):
-            make().half().save_pretrained(partial / part)
-        for part in ("tokenizer", "scheduler"):
-            shutil.copytree(DEMO / part, partial / part)
-        shutil.copy(DEMO / "model_index.json", partial)
+    # no manifest: hashing two gigabytes takes longer than making them
+    with new_folder(folder, manifest=False) as partial:
+        shutil.copytree(PUBLISHED, partial, dirs_exist_ok=True)
+        for number, (part, file) in enumerate(PARTS.items()):
+            if narrow > 1:
+                _narrow(partial / part / "config.json", narrow)
+            model = _on_meta(partial, part)
+            if part == "unet" and narrow == 1:
+                assert model.num_parameters() == NUM_UNET_PARAMETERS, "this is not the UNet of Stable Diffusion 1.5"
+            save_file(dict(_random_weights(model, seed=number)), partial / part / file, {"format": "pt"})
     return folder
 
 
-def _unet() -> Any:
-    from diffusers import UNet2DConditionModel
-
-    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-    assert unet.num_parameters() == NUM_UNET_PARAMETERS, "this is not the UNet of Stable Diffusion 1.5"
-    return unet
-
-
-def _vae() -> Any:
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * VAE_BLOCKS,
-        up_block_types=("UpDecoderBlock2D",) * VAE_BLOCKS,
-        layers_per_block=2,
-        latent_channels=4,
-        sample_size=512,
-    )
+PARTS = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+"""The parts that have weights, and the file that holds them."""
 
 
-def _text_encoder() -> Any:
+def _on_meta(folder: Path, part: str) -> Any:
+    """The part as its config says, without memory for its weights."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    small = CLIPTextConfig.from_pretrained(DEMO / "text_encoder")
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=small.vocab_size,
-            bos_token_id=small.bos_token_id,
-            eos_token_id=small.eos_token_id,
-            pad_token_id=small.pad_token_id,
-            hidden_size=768,
-            intermediate_size=3072,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            max_position_embeddings=77,
-        )
-    )
+    with torch.device("meta"):
+        if part == "text_encoder":
+            return CLIPTextModel(CLIPTextConfig.from_pretrained(folder / part))
+        kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
+        return kind.from_config(kind.load_config(folder / part))
+
+
+def _random_weights(model: Any, *, seed: int) -> "Iterator[tuple[str, torch.Tensor]]":
+    """Weights in fp16 that keep a signal at its size, as PyTorch's own first weights roughly do."""
+    import torch
+
+    numbers = torch.Generator().manual_seed(seed)
+    for name, shape in {name: tensor.shape for name, tensor in model.state_dict().items()}.items():
+        is_scale = name.endswith("weight") and len(shape) == 1
+        if len(shape) < 2:
+            yield name, torch.full(shape, float(is_scale), dtype=torch.float16)
+            continue
+        spread = EMBEDDING_SPREAD if name.endswith("embedding.weight") else (3 * shape[1:].numel()) ** -0.5
+        yield name, (torch.randn(shape, generator=numbers) * spread).half()
+
+
+def _narrow(file: Path, by: int) -> None:
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if "block_out_channels" in config:
+        groups = config.get("norm_num_groups", 32)
+        widths = [max(groups, width // by // groups * groups) for width in config["block_out_channels"]]
+        config["block_out_channels"] = widths
+    if "cross_attention_dim" in config:
+        config["cross_attention_dim"] = NARROW_TEXT
+    if "num_hidden_layers" in config:
+        config |= {"hidden_size": NARROW_TEXT, "intermediate_size": 4 * NARROW_TEXT, "num_attention_heads": 4}
+        config["num_hidden_layers"] = max(2, config["num_hidden_layers"] // by)
+    file.write_text(json.dumps(config, indent=2), encoding="utf-8")

@@ -6,7 +6,6 @@ of those would leave a file with which no later server starts, and so the first 
 
 import asyncio
 import os
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -16,9 +15,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from shoes import blank
+from shoes.durability import connect, sync_path
 from shoes.errors import ShoesError
 from shoes.settings import PROJECT_ROOT
-from shoes.storage import sync_path
 
 NAME = "prefect.db"
 _ADDRESSES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
@@ -69,7 +68,7 @@ def _migrate_in_a_process(partial: Path, file: Path) -> None:
         _remove(_leftovers(file))
         said = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise ShoesError(f"Prefect's database {file} can't be made:\n{said}")
-    with closing(sqlite3.connect(partial)) as base:
+    with closing(connect(partial)) as base:
         base.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # all of it is in the one file that is renamed
 
 

@@ -4,7 +4,6 @@ Prefect would show them as running for ever, refuse a retry, and keep their plac
 """
 
 import logging
-import socket
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 
 from flows.operations import runs
 from shoes import clock
+from shoes.device.identity import machine_id
 from shoes.forecast import window
 from shoes.servers import record
 from shoes.settings import Settings
@@ -34,10 +34,10 @@ def end_lost(client: SyncPrefectClient, settings: Settings) -> list[FlowRun]:
 
     On a server of one's own these are all of the project's; on a team's those whose process was on this machine.
     """
-    alive = living_flow_runs()
+    alive = remember(settings)
     is_own_server, runs_by_hand = settings.prefect_api_url is None, record.anybody_seated(settings)
     active = [run for run in runs.read(client, runs.ACTIVE) if run.id not in alive]
-    here = [run for run in active if is_own_server or is_of_this_machine(run)]
+    here = [run for run in active if is_own_server or is_of_this_machine(run, settings)]
     lost = [run for run in here if run.deployment_id is not None or not runs_by_hand]
     for run in lost:
         is_cancelled = run.state is not None and run.state.type is StateType.CANCELLING
@@ -49,9 +49,20 @@ def end_lost(client: SyncPrefectClient, settings: Settings) -> list[FlowRun]:
     return lost
 
 
-def is_of_this_machine(run: FlowRun) -> bool:
-    """A worker of this machine had started its process; Prefect notes it as host:pid."""
-    return (run.infrastructure_pid or "").rpartition(":")[0] == socket.gethostname()
+def is_of_this_machine(run: FlowRun, settings: Settings) -> bool:
+    """It had a process here: `remember` has seen it.
+
+    Prefect notes a process by its number, at times with the host's name. Each machine has such a number, and a Mac
+    has another name in every network.
+    """
+    return str(run.id) in record.flow_runs(settings, machine_id())
+
+
+def remember(settings: Settings) -> set[UUID]:
+    """Note which flow runs have a process here now, so that they are known when it is gone; their ids."""
+    found = living_flow_runs()
+    record.note_flow_runs(settings, machine_id(), [str(run) for run in found])
+    return found
 
 
 def living_flow_runs() -> set[UUID]:
@@ -67,7 +78,7 @@ def living_flow_runs() -> set[UUID]:
     return found
 
 
-def resume(client: SyncPrefectClient, stopped: Iterable[UUID] = (), *, is_own_server: bool) -> list[FlowRun]:
+def resume(client: SyncPrefectClient, settings: Settings, stopped: Iterable[UUID] = ()) -> list[FlowRun]:
     """Let nights of this machine go on that have crashed, or whose ids are given, while their window is open.
 
     A run keeps its id: finished stages are not run again, and the training goes on from its checkpoint.
@@ -75,8 +86,8 @@ def resume(client: SyncPrefectClient, stopped: Iterable[UUID] = (), *, is_own_se
     now = clock.now()
     since = now.astimezone(UTC) - timedelta(hours=HOURS_BACK)
     ended = runs.read(client, [StateType.CRASHED, StateType.CANCELLED], ended_after=since)
-    alive = living_flow_runs()
-    own = [run for run in ended if run.id not in alive and (is_own_server or is_of_this_machine(run))]
+    alive, is_own_server = remember(settings), settings.prefect_api_url is None
+    own = [run for run in ended if run.id not in alive and (is_own_server or is_of_this_machine(run, settings))]
     wanted = set(stopped)
     chosen = newest_of_each([run for run in own if (run.id in wanted or is_crashed(run)) and may_go_on(run, now)])
     for run in chosen:

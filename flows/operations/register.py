@@ -55,7 +55,7 @@ def deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
 
 def project_version(root: Path) -> str:
     """Version of what deployments are made from: this project's, and a digest of its code, its place and Prefect."""
-    sources = sorted(path for package in ("flows", "tasks", "shoes") for path in (root / package).rglob("*.py"))
+    sources = sorted(path for package in ("flows", "tasks", "shoes") for path in (root / package).rglob("[!.]*.py"))
     files = {str(path.relative_to(root)): sha256(path) for path in [root / "prefect.yaml", *sources]}
     return f"{version('shoes')}+{fingerprint(files, str(root), version('prefect'))[:12]}"
 

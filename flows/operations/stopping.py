@@ -13,8 +13,9 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import State
 
 from flows.operations import runs
-from flows.operations.lost import is_of_this_machine
+from flows.operations.lost import is_of_this_machine, remember
 from flows.operations.outages import UNREACHABLE
+from shoes.settings import Settings
 
 log = logging.getLogger("shoes.operations")
 SECONDS_TO_SAVE = 45.0
@@ -22,14 +23,16 @@ SECONDS_TO_SAVE = 45.0
 
 
 def stop_runs(
-    client: SyncPrefectClient, *, is_own_server: bool, is_urgent: Callable[[], bool] = lambda: False
+    client: SyncPrefectClient, settings: Settings, *, is_urgent: Callable[[], bool] = lambda: False
 ) -> list[UUID]:
     """Cancel what the worker runs, and wait until it has ended, or it is urgent; the ids of what was cancelled.
 
     A `shoes run` in another terminal has no deployment: it goes on without a dashboard.
     """
+    is_own_server = settings.prefect_api_url is None
+    remember(settings)
     started = [run for run in runs.read(client, runs.ACTIVE) if run.deployment_id is not None]
-    active = [run for run in started if is_own_server or is_of_this_machine(run)]
+    active = [run for run in started if is_own_server or is_of_this_machine(run, settings)]
     for run in active:
         log.info("%s is asked to save its state and stop", run.name)
         said = "`shoes up` is stopping; the state is saved, and a later run goes on from there"

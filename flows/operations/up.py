@@ -3,13 +3,13 @@
 import json
 import logging
 import os
+import platform
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,10 +26,14 @@ from flows.operations.environment import child_environment
 from flows.operations.outages import UNREACHABLE
 from shoes import clock
 from shoes import nights as kept_nights
-from shoes.errors import ShoesError
+from shoes.device.awake import kept_awake
+from shoes.device.identity import machine_name
+from shoes.errors import ConfigurationError, ShoesError
+from shoes.local_network import LOCAL_NETWORK, host_of, is_local
 from shoes.servers import program, record
 from shoes.servers.child import SECONDS_TO_START, is_healthy
 from shoes.servers.leftovers import stop_leftovers
+from shoes.servers.limits import allow_many_files
 from shoes.servers.ports import require_free
 from shoes.servers.supervisor import Supervisor
 from shoes.settings import Settings
@@ -73,11 +77,6 @@ class Up:
     deploying: register.Deploying | None = None
     """The registering of deployments; at a first start it loads while Prefect's server does."""
 
-    @property
-    def is_own_server(self) -> bool:
-        """The Prefect server is this machine's own."""
-        return self.settings.prefect_api_url is None
-
     def keep_record(self, *, is_ready: bool) -> record.Running:
         """Write down what runs, for other commands and for a start after a crash."""
         found = record.Running(
@@ -102,6 +101,7 @@ def run(settings: Settings, tell: Callable[[record.Running], None]) -> None:
         ShoesError: something did not start.
     """
     lock = record.only_one(settings)
+    allow_many_files()
     stop = Stop()
     up = Up(settings, stop, Supervisor(child_environment(settings), settings.root), clock.now())
     with _api(settings), _signals(stop):
@@ -154,6 +154,7 @@ def _require_team_servers(settings: Settings) -> None:
     wanted = {"PREFECT_API_URL": settings.prefect_api_url, "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri}
     away = [
         f"{name} is {address}, and nothing answers there. Start that server, or unset {name} to have one started."
+        + (f" If it runs: {LOCAL_NETWORK}." if platform.system() == "Darwin" and is_local(host_of(address)) else "")
         for name, address in wanted.items()
         if address and address.startswith("http") and not is_healthy(f"{address.rstrip('/')}/health")
     ]
@@ -170,7 +171,7 @@ def _register(up: Up) -> None:
         _deploy(up, client)
         automations.set_up(client, settings)
         nights.cancel_missed(client, clock.now())
-        lost.resume(client, _stopped(settings), is_own_server=up.is_own_server)
+        lost.resume(client, settings, _stopped(settings))
         _start_worker(up, client)
 
 
@@ -197,7 +198,7 @@ def _start_worker(up: Up, client: SyncPrefectClient) -> None:
     Raises:
         ShoesError: the worker ended, or the server has not heard of it after a while.
     """
-    since, name = clock.now(), socket.gethostname()
+    since, name = clock.now(), machine_name()
     worker = up.supervisor.start(program.worker(up.settings, name))
     up.keep_record(is_ready=False)
     until = time.monotonic() + SECONDS_TO_START
@@ -218,7 +219,16 @@ def _watch(up: Up) -> None:
             up.keep_record(is_ready=True)
         if time.monotonic() >= next_round:
             next_round = time.monotonic() + SECONDS_BETWEEN_ROUNDS
+            _stay_awake(up.settings)
             _round(up)
+
+
+def _stay_awake(settings: Settings) -> None:
+    """A Mac that was woken up for its night would sleep again before a run keeps it awake."""
+    with suppress(ConfigurationError):  # a schedule that can't be read was told at the start
+        if kept_nights.is_about_to_begin(kept_nights.load(settings.data), clock.now()):
+            with kept_awake():
+                pass  # and for some minutes afterwards
 
 
 def _round(up: Up) -> None:
@@ -228,7 +238,7 @@ def _round(up: Up) -> None:
             nights.drop_stale(client, clock.now())
             nights.cancel_missed(client, clock.now())
             alive.set_right(client)
-            lost.resume(client, is_own_server=up.is_own_server)
+            lost.resume(client, up.settings)
     except UNREACHABLE as error:
         log.debug("Prefect's API does not answer: %s", error)
 
@@ -249,7 +259,7 @@ def _stop(up: Up) -> None:
 def _stop_runs(up: Up) -> None:
     try:
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
-            stopped = stopping.stop_runs(client, is_own_server=up.is_own_server, is_urgent=lambda: up.stop.is_urgent)
+            stopped = stopping.stop_runs(client, up.settings, is_urgent=lambda: up.stop.is_urgent)
     except UNREACHABLE as error:
         log.warning("Prefect's API does not answer (%s): runs are ended, and go on from their last checkpoints", error)
         return

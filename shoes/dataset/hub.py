@@ -16,6 +16,7 @@ from shoes.dataset.addresses import UNDERSTOOD, HubAddress
 from shoes.dataset.layouts import TABLES
 from shoes.dataset.styles import STYLES
 from shoes.errors import DataError, ModelError, Problem, TransientError
+from shoes.litter import is_visible
 from shoes.model.hub import Patience, RemoteFile, patiently
 from shoes.storage import pretty_json, write_text
 
@@ -59,7 +60,7 @@ def download(address: HubAddress, downloads: Path) -> Download:
 
 
 def _open(home: Path, commit: str) -> Download:
-    files = sorted(p for p in (home / commit).rglob(f"*{PARQUET}") if ".cache" not in p.parts)
+    files = sorted(p for p in (home / commit).rglob(f"*{PARQUET}") if ".cache" not in p.parts and is_visible(p.name))
     return Download(home / commit, commit, tuple(files))
 
 

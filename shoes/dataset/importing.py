@@ -6,8 +6,10 @@ from pathlib import Path
 from shoes.dataset.addresses import Address, HubAddress, KaggleAddress, parse_address
 from shoes.dataset.captioned import read_captioned
 from shoes.dataset.catalogue import read_catalogue
-from shoes.dataset.layouts import Catalogue, recognise
+from shoes.dataset.layouts import Catalogue, num_photos, recognise
 from shoes.dataset.products import Holdings
+from shoes.dataset.splits import LEAST_DATA_SET, LEAST_PHOTOS
+from shoes.dataset.wording import count
 from shoes.dataset.writer import target_problems, write_data_set
 from shoes.device import kept_awake
 from shoes.errors import DataError, Problem
@@ -56,12 +58,17 @@ def import_data_set(
 def require_source(source: str | Path) -> None:
     """DataError when `source` is no source of a data set.
 
-    Of a folder the layout is looked at; of a data set on the Hub or Kaggle only the id's form. No photo is
-    read, and no network asked.
+    Of a folder the layout is looked at, and that there are photos enough for three splits; of a data set on the Hub
+    or Kaggle only the id's form. No photo is read, and no network asked.
     """
     address = parse_address(source)
-    if isinstance(address, Path):
-        recognise(address)
+    if not isinstance(address, Path):
+        return
+    number = num_photos(recognise(address), LEAST_DATA_SET)
+    if number < LEAST_DATA_SET:
+        least = f"{LEAST_DATA_SET} are the least: {LEAST_PHOTOS} each to train on, to choose by and to judge by"
+        what = f"holds {count(number, 'photo')}, and {least}"
+        raise DataError([Problem(str(address), what, "give more photos, no two of them alike")])
 
 
 def _read(address: Address, spec: DataSpec, downloads: Path) -> Holdings:

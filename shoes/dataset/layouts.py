@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from shoes.dataset.addresses import UNDERSTOOD
@@ -11,6 +12,7 @@ from shoes.dataset.products import printable
 from shoes.dataset.styles import STYLES
 from shoes.dataset.wording import count
 from shoes.errors import DataError, Problem
+from shoes.litter import is_visible, without_litter
 from shoes.storage import MANIFEST
 
 IMAGES = "images"
@@ -66,6 +68,17 @@ def recognise(folder: Path) -> Catalogue | CaptionedImages:
     return Catalogue(catalogues[0], catalogues[0].relative_to(folder).as_posix())
 
 
+def num_photos(layout: Catalogue | CaptionedImages, most: int) -> int:
+    """How many files of photos there are, counted no further than `most`."""
+    from shoes.dataset.photos import SUFFIXES
+
+    if isinstance(layout, CaptionedImages):
+        return min(len(layout.images), most)
+    with os.scandir(layout.folder / IMAGES) as entries:
+        names = (entry.name for entry in entries if is_visible(entry.name))
+        return sum(1 for _ in islice((name for name in names if Path(name).suffix.lower() in SUFFIXES), most))
+
+
 def _is_catalogue(folder: Path) -> bool:
     return (folder / STYLES).is_file() and (folder / IMAGES).is_dir()
 
@@ -90,7 +103,7 @@ def _catalogues(folder: Path) -> list[Path]:
 
 def _subfolders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+        names = sorted(e.name for e in entries if is_visible(e.name) and e.is_dir())
     return [folder / name for name in names if name != IMAGES]
 
 
@@ -124,8 +137,8 @@ def _scan(folder: Path) -> CaptionedImages:
 def _visible_below(folder: Path) -> Iterator[Path]:
     """Files in order, without hidden ones and hidden folders."""
     for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+        folders[:] = sorted(filter(is_visible, folders))
+        yield from (Path(parent, name) for name in sorted(filter(is_visible, files)))
 
 
 def _require_captions(tree: CaptionedImages) -> CaptionedImages:
@@ -143,5 +156,5 @@ def _require_captions(tree: CaptionedImages) -> CaptionedImages:
 
 
 def _contents(folder: Path) -> str:
-    names = sorted(printable(path.name) + "/" * path.is_dir() for path in folder.iterdir())
+    names = sorted(printable(path.name) + "/" * path.is_dir() for path in without_litter(folder.iterdir(), folder))
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "nothing"

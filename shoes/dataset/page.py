@@ -17,6 +17,7 @@ from shoes.dataset.records import Record
 from shoes.dataset.splits import SplitName
 from shoes.dataset.wording import count
 from shoes.errors import DataError, Problem
+from shoes.litter import visible
 from shoes.storage import is_whole, new_folder, pretty_json, sha256
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _read(out: Path) -> Description | None:
 
 def _require_place(out: Path) -> None:
     """Only a description is ever replaced, never other files."""
-    is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    is_free = not out.exists() or (out.is_dir() and not any(visible(out.iterdir(), out)))
     if not is_free and not (out / DATA).is_file():
         fix = "choose another folder: `shoes data describe --out DIR`"
         raise DataError([Problem(str(out), "is there and is no description of a data set", fix)])

@@ -7,6 +7,7 @@ from shoes.dataset.importing import import_data_set
 from shoes.dataset.manifest import Manifest, read_manifest, rule
 from shoes.dataset.verification import missing_data_set, verify
 from shoes.errors import DataError
+from shoes.litter import visible
 from shoes.reports import DataReport
 from shoes.spec import DataSpec
 
@@ -38,7 +39,7 @@ def prepare(
 
 
 def _is_there(folder: Path) -> bool:
-    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+    return folder.is_dir() and any(visible(folder.iterdir(), folder))
 
 
 def _differences(manifest: Manifest, spec: DataSpec) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shoes.errors import DataError, Problem
+from shoes.litter import visible
 from shoes.spec import Spec
 
 CAPTIONS = "captions.json"
@@ -57,7 +58,7 @@ def visible_files(folder: Path) -> list[Path]:
     """Files of a folder in order, without what the Finder leaves (`._10037.png`, `.DS_Store`)."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    return sorted(path for path in visible(folder.iterdir(), folder) if path.is_file())
 
 
 def _images(folder: Path) -> dict[str, Path]:

@@ -3,13 +3,14 @@
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from shoes.dataset.manifest import Manifest, read_manifest, report
 from shoes.dataset.records import CAPTIONS, Record, read_split
 from shoes.dataset.splits import SPLITS, SplitName
 from shoes.errors import DataError, Problem
+from shoes.litter import has_litter, visible
 from shoes.reports import DataReport
 from shoes.storage import MANIFEST, sha256
 
@@ -52,20 +53,16 @@ def _file_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
         "restore it from a copy of the data set, or move the data set away and make it again: "
         f"`shoes data import SOURCE --out {folder}`"
     )
-    found = {path.relative_to(folder).as_posix(): path for path in _visible_below(folder)}
-    for name, digest in manifest.files.items():
+    found = {path.relative_to(folder).as_posix(): path for path in visible(folder.rglob("*"), folder) if path.is_file()}
+    expected = {name: digest for name, digest in manifest.files.items() if not has_litter(PurePosixPath(name))}
+    for name, digest in expected.items():
         where = str((folder / name).absolute())
         if name not in found:
             yield Problem(where, "is missing", restore)
         elif what := _byte_fault(found[name], digest):
             yield Problem(where, what, restore)
-    for name in sorted(found.keys() - manifest.files.keys() - {MANIFEST}):
+    for name in sorted(found.keys() - expected.keys() - {MANIFEST}):
         yield Problem(str((folder / name).absolute()), "is not in the manifest", "move it out of the data set")
-
-
-def _visible_below(folder: Path) -> Iterable[Path]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return (path for path in files if not any(p.startswith(".") for p in path.relative_to(folder).parts))
 
 
 def _byte_fault(path: Path, digest: str) -> str | None:

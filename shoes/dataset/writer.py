@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from shoes.dataset import captions, manifest
 from shoes.dataset.products import Product, colours_of, identity_problems
-from shoes.dataset.splits import SPLITS, SplitName, assign, rare_colours, strata
+from shoes.dataset.splits import (
+    LEAST_DATA_SET,
+    LEAST_PHOTOS,
+    SPLITS,
+    SplitName,
+    assign,
+    rare_colours,
+    strata,
+    too_small,
+)
 from shoes.dataset.wording import count, tally
 from shoes.errors import DataError, Problem
+from shoes.litter import visible
 from shoes.reports import DataReport
 from shoes.spec import DataSpec
 from shoes.storage import MANIFEST, canonical_json, hash_files, new_folder, pretty_json
@@ -87,7 +97,7 @@ def write_data_set(  # noqa: PLR0913 - what a data set is made of
 
 def target_problems(target: Path) -> list[Problem]:
     """Why a data set can't be written at `target`: only a data set is ever replaced, never other files."""
-    if not target.exists() or (target.is_dir() and not any(_visible(target.iterdir()))):
+    if not target.exists() or (target.is_dir() and not any(visible(target.iterdir(), target))):
         return []
     if not (target / MANIFEST).is_file():
         fix = "move it away, or choose another folder: `shoes data import SOURCE --out DIR`"
@@ -118,7 +128,7 @@ def _fill(folder: Path, products: Sequence[Product], spec: DataSpec, shelf: "She
     colours = colours_of(usable)
     groups = _group(shelf.measured, spec.near_duplicate_bits)
     placed = assign(groups, strata(colours, spec.rare_below), spec)
-    _require_three_splits(placed, shelf.damaged, len(products))
+    _require_three_splits(placed, groups, shelf.damaged, len(products))
     counts = {}
     for split in SPLITS:
         chosen = [product for product in usable if placed[product.id] == split]
@@ -127,10 +137,6 @@ def _fill(folder: Path, products: Sequence[Product], spec: DataSpec, shelf: "She
     sizes = Counter("{} × {}".format(*measured.size) for measured in shelf.measured.values())
     notes = tuple(_notes(shelf.damaged, colours, alike, spec))
     return _Filled(counts, shelf.damaged, alike, dict(sizes), notes)
-
-
-def _visible(paths: Iterable[Path]) -> Iterable[Path]:
-    return (path for path in paths if not path.name.startswith("."))
 
 
 def _group(measured: Mapping[str, "Measured"], max_bits: int) -> list[list[str]]:
@@ -143,19 +149,28 @@ def _group(measured: Mapping[str, "Measured"], max_bits: int) -> list[list[str]]
     return list(groups.values())
 
 
-def _require_three_splits(placed: Mapping[str, SplitName], damaged: Mapping[str, str], num_products: int) -> None:
-    empty = [split for split in SPLITS if split not in placed.values()]
-    if not empty:
+def _require_three_splits(
+    placed: Mapping[str, SplitName],
+    groups: Sequence[Sequence[str]],
+    damaged: Mapping[str, str],
+    num_products: int,
+) -> None:
+    small = too_small(placed)
+    if not small:
         return
+    leave = " and ".join(f"{number or 'nothing'} for {split}" for split, number in small.items())
+    together = "near-duplicates are kept in one split"
+    alike = f"; {together}, and {len(groups)} are no near-duplicates of others" if len(groups) < len(placed) else ""
+    if len(groups) == 1 < len(placed):
+        alike = f"; {together}, and all of them are near-duplicates"
     raise DataError(
         [
             *(Problem(where, f"damaged: {what}", "replace the photo") for where, what in damaged.items()),
             Problem(
                 "split",
-                f"{count(len(placed), 'usable photo')} of {count(num_products, 'product')} leave nothing for "
-                + " and ".join(empty),
-                "give more photos, at least 10 that are no near-duplicates of each other, "
-                "or raise val_fraction and test_fraction",
+                f"{count(len(placed), 'usable photo')} of {count(num_products, 'product')} leave {leave}, and each of "
+                f"{', '.join(SPLITS)} needs {LEAST_PHOTOS}{alike}",
+                f"give more photos: at least {LEAST_DATA_SET} that are no near-duplicates of each other",
             ),
         ]
     )

@@ -22,6 +22,7 @@ from shoes.device.decisions import (
     precision_name,
     problems,
     safer_precisions,
+    too_large_picture,
     torch_dtype,
 )
 from shoes.device.facts import DeviceFacts, measure
@@ -46,6 +47,7 @@ __all__ = [
     "problems",
     "release",
     "safer_precisions",
+    "too_large_picture",
     "torch_dtype",
     "watch_memory",
 ]

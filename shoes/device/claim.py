@@ -93,6 +93,8 @@ def _acquire(lock: FileLock, name: str, lock_dir: Path, until: datetime | None) 
                 told = holder
             time.sleep(SECONDS_BETWEEN_TRIES)
         else:
+            with suppress(OSError):
+                os.utime(lock.lock_file)  # macOS removes from its temporary folder what is three days old, held or not
             if told is not None:
                 log.info("the device %s is free: going on", name)
             return
@@ -100,7 +102,7 @@ def _acquire(lock: FileLock, name: str, lock_dir: Path, until: datetime | None) 
 
 def holders(lock_dir: Path) -> list[Holder]:
     """Who computes on this machine now, by device."""
-    names = sorted(path.name.removesuffix(LOCK) for path in lock_dir.glob(f"*{LOCK}"))
+    names = sorted(path.name.removesuffix(LOCK) for path in lock_dir.glob(f"[!.]*{LOCK}"))
     return [holder for name in names if _is_held(lock_dir, name) and (holder := _signed(lock_dir, name))]
 
 

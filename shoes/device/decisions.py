@@ -1,5 +1,6 @@
 """Which device, precision and ways of saving memory: pure functions of measured facts, each with its reason."""
 
+import math
 from typing import TYPE_CHECKING, get_args
 
 from shoes.device.estimate import keeps_scores, training_bytes
@@ -118,6 +119,23 @@ def largest_reduction(device: str, facts: DeviceFacts) -> int | None:
     """
     is_right = device != "mps" or facts.apple_generation > LAST_WRONG_GENERATION
     return None if is_right else LARGEST_REDUCTION
+
+
+def too_large_picture(device: str, facts: DeviceFacts, resolution: int) -> Problem | None:
+    """Why a device can't draw pictures of `resolution` pixels: attention sums over all tokens of a picture."""
+    largest = largest_reduction(device, facts)
+    if largest is None or (resolution // 8) ** 2 <= largest:
+        return None
+    side = math.isqrt(largest) * 8
+    name = facts.device_name or "this GPU"
+    what = (
+        f"attention over a picture of {resolution} px may come out wrong on {name}: its products of matrices are right"
+    )
+    return Problem(
+        "resolution",
+        f"{what} up to {largest:,} tokens, which is {side} px",
+        f"use {side} or less, or --train.device cpu",
+    )
 
 
 def choose_checkpointing(spec: TrainSpec, device: str, precision: str, facts: DeviceFacts) -> Decision:

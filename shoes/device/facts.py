@@ -110,7 +110,8 @@ def _has_bf16_instructions() -> bool:
 
     if platform.system() == "Darwin":
         return _sysctl("hw.optional.arm.FEAT_BF16") == "1"
-    capabilities = torch.cpu.get_capabilities()
+    ask = getattr(torch.cpu, "get_capabilities", None)  # PyTorch 2.8 to 2.10 don't know
+    capabilities = ask() if ask else {}
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 

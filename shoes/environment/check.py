@@ -1,8 +1,9 @@
 """What a check is: a name, a function, a time limit, and when a failure means that nothing can be trained."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Event
 from typing import Literal
 
 from shoes.language import mark
@@ -41,6 +42,13 @@ class Situation:
     recipe: Recipe
     settings: Settings
     moment: Moment
+    libraries: Event | None = field(default=None, compare=False)
+    """Set when the checks that import large libraries have ended; None: nobody imports any beside the check."""
+
+    def await_libraries(self) -> None:
+        """Wait until nobody else imports large libraries: two threads that begin at different ones can break both."""
+        if self.libraries is not None:
+            self.libraries.wait()
 
     @cached_property
     def device(self) -> str:

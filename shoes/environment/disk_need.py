@@ -4,7 +4,6 @@ Upper estimates: photos and drawings are counted as PNG files of half their raw 
 plain background take a quarter.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from shoes.evaluation.sample_size import MAX_IMAGES_PER_CAPTION
 from shoes.language import mark
 from shoes.model import configs
+from shoes.model.contents import UNET, read_part
 from shoes.spec import Recipe
 
 PNG_SHARE = 0.5
@@ -82,13 +82,13 @@ def sd15_geometry(targets: Sequence[str]) -> Geometry:
 def geometry_of(folder: Path, targets: Sequence[str]) -> Geometry:
     """Geometry of a model in diffusers' format, from its configs and the header of its UNet's weights."""
     sizes = configs.geometry(folder)
-    weights = sorted((folder / "unet").glob("*.safetensors"))[0]
+    shapes = {name: tensor.shape for name, tensor in read_part(folder, UNET).items()}
     return Geometry(
         latent_channels=sizes.latent_channels,
         downscale=sizes.downscale,
         text_tokens=sizes.text_tokens,
         text_width=sizes.text_width,
-        adapter_parameters=rank_one_parameters(read_shapes(weights), targets),
+        adapter_parameters=rank_one_parameters(shapes, targets),
     )
 
 
@@ -98,14 +98,9 @@ def rank_one_parameters(shapes: Mapping[str, Sequence[int]], targets: Sequence[s
     return sum(math.prod(shape[1:]) + shape[0] for name, shape in shapes.items() if f".{name}".endswith(ends))
 
 
-def read_shapes(weights: Path) -> dict[str, list[int]]:
-    """Shapes of a safetensors file's tensors: its first 8 bytes are the length of the JSON header that follows."""
-    with weights.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-
-
-def disk_need(recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes: int) -> tuple[Part, ...]:
+def disk_need(
+    recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes: int, converted_bytes: int = 0
+) -> tuple[Part, ...]:
     """Every part of what a night writes that is not here yet."""
     spec, picture = recipe.train, int(recipe.train.resolution**2 * 3 * PNG_SHARE)
     latent = 2 * geometry.latent_channels * (spec.resolution // geometry.downscale) ** 2 * FLOAT_BYTES
@@ -120,6 +115,7 @@ def disk_need(recipe: Recipe, geometry: Geometry, photos: Photos, download_bytes
     seen = photos.train * (2 if spec.random_flip else 1)  # mirrored photos are encoded, too
     parts = (
         Part(mark("model download"), download_bytes),
+        Part(mark("converted model"), converted_bytes),
         Part(mark("data set"), 0 if photos.are_here else photos.total * picture),
         Part(mark("latent cache"), (seen + photos.val + photos.test) * latent + photos.captions * caption),
         Part(mark("checkpoints"), checkpoints),

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import re
 import shlex
 import sys
 from collections.abc import Iterable
@@ -46,10 +45,14 @@ def install_command(packages: Iterable[str], root: Path = PROJECT_ROOT) -> str:
 
 def _requirement(package: str) -> str:
     """What the project asks of a package: peft>=0.21.2,<0.22."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
     for line in importlib.metadata.requires("shoes") or []:
-        asked = line.partition(";")[0].strip()
-        if (found := re.match(r"[\w.-]+", asked)) and found[0].lower().replace("_", "-") == package:
-            return asked
+        asked = Requirement(line)
+        is_meant = asked.marker is None or asked.marker.evaluate({"extra": ""})
+        if is_meant and canonicalize_name(asked.name) == package:
+            return f"{asked.name}{asked.specifier}"
     return package
 
 

@@ -12,7 +12,12 @@ from shoes.language import ngettext
 
 PMSET = "/usr/bin/pmset"
 TO_WAKE_UP = timedelta(minutes=2)
-"""So long before a night begins its Mac wakes up."""
+"""So long before a night begins its Mac wakes up; where it would sleep again in that time, half of what it stays."""
+KEEPERS = ("caffeinate", "amphetamine", "keepingyouawake", "caffeine", "lungo", "theine", "owly", "wakey", "jolt")
+"""Programs, by the beginning of their names, that people use to keep a Mac awake. What else holds sleep off, music,
+a call, a download or a backup, ends without a word."""
+LOW_POWER_MODE = "1"
+"""Of `powermode`, on Macs that have a high power mode, too: 0 is automatic, 2 is high power."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +27,17 @@ class Power:
     sleep_minutes: int
     """Idle minutes until the system sleeps; 0 is never."""
     kept_awake_by: str
-    """Programs that hold sleep off now, such as caffeinate; powerd only means that the display is on."""
+    """Programs that are there to keep it awake, such as caffeinate."""
     is_low_power: bool
     """Low power mode slows the GPU down."""
     on_battery: bool
+    on_ups: bool = False
+    """The mains power is away."""
+    held_for_now_by: str = ""
+    """Others that hold sleep off at this moment, such as coreaudiod while music plays; powerd, which only means that
+    the display is on, is left out."""
+    has_power_modes: bool = False
+    """Low power is one of the modes of `powermode` here, and no switch of its own."""
 
 
 def read_power() -> Power | None:
@@ -52,14 +64,23 @@ def parse_pmset(settings: str, source: str) -> Power:
         source: what `pmset -g batt` prints.
     """
     values = dict(re.findall(r"^\s+(\w+)\s+(\d+)", settings, re.MULTILINE))
-    holders = re.search(r"^\s+sleep\s+\d+\s+\(sleep prevented by ([^)]*)\)", settings, re.MULTILINE)
+    # a name may hold brackets: Google Chrome Helper (Renderer)
+    holders = re.search(r"^\s+sleep\s+\d+\s+\(sleep prevented by (.*)\)\s*$", settings, re.MULTILINE)
     names = [name.strip() for name in holders[1].split(",")] if holders else []
     return Power(
         sleep_minutes=0 if values.get("SleepDisabled") == "1" else int(values.get("sleep", 0)),
-        kept_awake_by=", ".join(name for name in names if name != "powerd"),
-        is_low_power=values.get("lowpowermode") == "1",
+        kept_awake_by=", ".join(name for name in names if is_keeper(name)),
+        is_low_power=values.get("lowpowermode") == "1" or values.get("powermode") == LOW_POWER_MODE,
         on_battery="'Battery Power'" in source,
+        on_ups="'UPS Power'" in source,
+        held_for_now_by=", ".join(name for name in names if not is_keeper(name) and name != "powerd"),
+        has_power_modes="powermode" in values,
     )
+
+
+def is_keeper(name: str) -> bool:
+    """A program of this name holds sleep off until somebody ends it."""
+    return name.casefold().startswith(KEEPERS)
 
 
 def power_finding(power: Power) -> Finding:
@@ -68,11 +89,17 @@ def power_finding(power: Power) -> Finding:
     if power.on_battery:
         faults.append(_("it runs on battery"))
         fixes.append(_("connect the charger"))
+    if power.on_ups:
+        faults.append(_("the mains power is away, and it runs on its UPS"))
+        fixes.append(_("wait for the power: a night that is cut off goes on from its last checkpoint"))
     if power.is_low_power:
         faults.append(_("low power mode is on, which slows the GPU down"))
-        fixes.append(_("turn it off: sudo pmset -a lowpowermode 0"))
+        command = "sudo pmset -a powermode 0" if power.has_power_modes else "sudo pmset -a lowpowermode 0"
+        fixes.append(_("turn it off: {command}").format(command=command))
     if power.sleep_minutes and not power.kept_awake_by:
         faults.append(_sleeps(power.sleep_minutes))
+        if power.held_for_now_by:
+            faults.append(_("{programs} only holds that off for now").format(programs=power.held_for_now_by))
         fixes.append(_("let it not sleep by itself: sudo pmset -c sleep 0; or wake up, as `shoes schedule show` says"))
     if faults:
         return Finding("WARN", "; ".join(faults), "; ".join(fixes))
@@ -97,9 +124,15 @@ def waking(power: Power | None, starts: datetime) -> list[str]:
     """
     if power is None or not power.sleep_minutes:
         return []
-    fault, at = _sleeps(power.sleep_minutes), starts.astimezone() - TO_WAKE_UP
+    fault, at = _sleeps(power.sleep_minutes), starts.astimezone() - before_the_night(power.sleep_minutes)
     return [
         f"{fault[0].upper()}{fault[1:]}.",
         "  to let it not sleep by itself: sudo pmset -c sleep 0",
         f"  or to wake it up:              sudo pmset repeat wakeorpoweron MTWRFSU {at:%H:%M:%S}",
+        "  `shoes up` has to run, which then keeps it awake until the night has begun.",
     ]
+
+
+def before_the_night(sleep_minutes: int) -> timedelta:
+    """How long before a night its Mac wakes up: not so early that it sleeps again before it."""
+    return min(TO_WAKE_UP, timedelta(minutes=sleep_minutes) / 2)

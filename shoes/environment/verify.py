@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Thread
+from threading import Event, Thread
 from threading import enumerate as enumerate_threads
 
 from shoes.environment.check import Check, Finding, Moment, Situation, Status
@@ -44,9 +44,10 @@ def verify(
         on_result: told of each result as soon as it is known, from the lane's thread, if anyone is to be told.
     """
     started = time.monotonic()
-    run = _Run(Situation(recipe, settings, moment), checks)
+    run = _Run(Situation(recipe, settings, moment, Event()), checks)
     lanes = [[check for check in checks if check.imports is imports] for imports in (True, False)]
-    threads = [_start(partial(run.lane, lane, on_result)) for lane in lanes]
+    works = (partial(run.importing_lane, lanes[0], on_result), partial(run.lane, lanes[1], on_result))
+    threads = [_start(work) for work in works]
     for thread in threads:
         thread.join()
     ordered = tuple(run.results[check.name] for check in checks)
@@ -80,6 +81,14 @@ class _Run:
     situation: Situation
     checks: Sequence[Check]
     results: dict[str, CheckResult] = field(default_factory=dict)
+
+    def importing_lane(self, checks: Iterable[Check], on_result: OnResult | None) -> None:
+        """The same of those that import large libraries, and word that they have ended."""
+        try:
+            self.lane(checks, on_result)
+        finally:
+            if self.situation.libraries is not None:
+                self.situation.libraries.set()
 
     def lane(self, checks: Iterable[Check], on_result: OnResult | None) -> None:
         """Run checks one after the other."""

@@ -12,19 +12,20 @@ from pydantic import ValidationError
 
 from shoes import storage
 from shoes.evaluation.arms import Tools, draw_arms
-from shoes.evaluation.choice import Pictured, choose, reason, shortlist
-from shoes.evaluation.distances import Estimate, cmmd, cmmd_difference
+from shoes.evaluation.choice import Pictured, choose, lowest, reason, shortlist
+from shoes.evaluation.distances import Estimate, are_enough, cmmd, cmmd_difference
 from shoes.evaluation.drawings import Drawing, plan_drawings
 from shoes.evaluation.features import Looker
 from shoes.evaluation.inputs import Adapter, Arm, Canvas, JudgeModel, Photos
 from shoes.evaluation.statistics import Floats, clip_score, points
 from shoes.evaluation.table import interval
+from shoes.evaluation.units import Units, choose_units
 from shoes.progress import Progress
 from shoes.reports import CheckpointChoice, CheckpointScores, HeldOutLoss
 from shoes.spec import EvalSpec
 
 log = logging.getLogger(__name__)
-_FORMAT = 1  # raise it when a change of this module changes choices
+_FORMAT = 2  # raise it when a change of this module changes choices
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class ChoiceInputs:
     """Held-out losses of each candidate, [photos × timesteps]; the same photos and noise for all."""
     loss_captions: Sequence[str]
     """Of those photos."""
+    training_captions: Sequence[str]
+    """Of the photos that were trained on."""
     canvas: Canvas
     clip: JudgeModel
     device: str
@@ -53,6 +56,31 @@ class ChoiceInputs:
         """What each shortlisted checkpoint draws: one picture for each of some validation photos."""
         changes = {"num_images": self.spec.choice_images, "images_per_caption": 1, "half_width": None}
         return self.spec.model_copy(update=changes)
+
+    @property
+    def drawings(self) -> tuple[Drawing, ...]:
+        """What each shortlisted checkpoint draws, if pictures can tell them apart."""
+        return plan_drawings(self.validation.records, self.drawn)
+
+    @property
+    def drawn_units(self) -> Units:
+        """What the drawings' CLIP scores are resampled by."""
+        drawings = self.drawings
+        items = [str(number) for number in range(len(drawings))]
+        return choose_units([drawing.prompt for drawing in drawings], items, "picture", self.training_captions)
+
+    @property
+    def loss_units(self) -> Units:
+        """What the photos' losses are resampled by."""
+        items = [str(number) for number in range(len(self.loss_captions))]
+        return choose_units(self.loss_captions, items, "photo", self.training_captions)
+
+    @property
+    def photo_units(self) -> Units:
+        """What the validation photos are resampled by as pictures."""
+        records = self.validation.records
+        names = [record.image.name for record in records]
+        return choose_units([record.caption for record in records], names, "photo", self.training_captions)
 
     @property
     def fingerprint(self) -> str:
@@ -70,17 +98,23 @@ class _Drawn:
     """With their captions, in the order of the drawings."""
     pictures: Mapping[int, Floats]
     photos: Floats
-    captions: Sequence[str]
-    """Of the drawings."""
-    photo_captions: Sequence[str]
+    units: Sequence[str]
+    """Of the drawings, by the photos that they belong to."""
+    photo_units: Sequence[str]
     note: str
     """Why CLIP looked on another device than it was to; nothing: it did not."""
+
+    @property
+    def has_distances(self) -> bool:
+        """There are enough photos for a distance to mean something."""
+        return are_enough(self.units, self.photo_units)
 
 
 def choose_checkpoint(inputs: ChoiceInputs, tools: Tools, on_progress: Progress) -> CheckpointChoice:
     """The checkpoint to be exported, and why; kept, and returned from then on.
 
-    Pictures are drawn only when more than one checkpoint is shortlisted.
+    Pictures are drawn only when more than one checkpoint is shortlisted, and there are enough validation photos for
+    pictures to tell them apart; where there are not, it is the one with the lowest held-out loss.
 
     Raises:
         EvaluationError: pictures are missing, damaged or blank.
@@ -91,10 +125,11 @@ def choose_checkpoint(inputs: ChoiceInputs, tools: Tools, on_progress: Progress)
     if kept is not None:
         return kept
     steps = shortlist({step: inputs.photo_losses[step] for step in inputs.candidates})
-    drawn = _draw(inputs, steps, tools, on_progress) if len(steps) > 1 else None
-    pictured = _picture(inputs, drawn) if drawn is not None else {steps[0]: Pictured(None, None)}
+    units = inputs.drawn_units
+    drawn = _draw(inputs, steps, tools, on_progress) if len(steps) > 1 and units.are_enough else None
+    pictured = _picture(inputs, drawn) if drawn is not None else {lowest(inputs.photo_losses): Pictured(None, None)}
     step = choose(pictured)
-    why = reason(step, steps, pictured, inputs.losses)
+    why = reason(step, steps, pictured, inputs.losses, why_not_drawn="" if units.are_enough else units.why_too_few)
     if drawn is not None and drawn.note:
         why = f"{why}; {drawn.note}"
     log.info("the checkpoint of step %d is exported: %s", step, why)
@@ -104,7 +139,7 @@ def choose_checkpoint(inputs: ChoiceInputs, tools: Tools, on_progress: Progress)
         reason=why,
         checkpoints=tuple(_scores(loss, inputs, steps, pictured, drawn) for loss in inputs.losses),
         judge=inputs.clip.name if drawn is not None else "",
-        num_images=len(drawn.captions) if drawn is not None else 0,
+        num_images=len(drawn.units) if drawn is not None else 0,
         seconds=time.monotonic() - started,
     )
     storage.write_text(_file(inputs), storage.pretty_json(choice))
@@ -128,8 +163,7 @@ def kept_choice(inputs: ChoiceInputs) -> CheckpointChoice | None:
 
 
 def _draw(inputs: ChoiceInputs, steps: Sequence[int], tools: Tools, on_progress: Progress) -> _Drawn:
-    records = inputs.validation.records
-    drawings: tuple[Drawing, ...] = plan_drawings(records, inputs.drawn)
+    drawings = inputs.drawings
     arms = {step: Arm(f"step-{step:06d}", inputs.candidates[step]) for step in steps}
     pictures, notes = draw_arms(inputs.canvas, list(arms.values()), drawings, tools, on_progress)
     for note in notes:
@@ -140,27 +174,30 @@ def _draw(inputs: ChoiceInputs, steps: Sequence[int], tools: Tools, on_progress:
     captions = [drawing.prompt for drawing in drawings]
     texts = looker.read(sorted(set(captions)))
     read = np.stack([texts[caption] for caption in captions])
-    cosines = {step: (units * read).sum(1) for step, units in seen.items()}
-    return _Drawn(cosines, seen, photos, captions, [record.caption for record in records], looker.note)
+    cosines = {step: (vectors * read).sum(1) for step, vectors in seen.items()}
+    units = inputs.photo_units.names
+    return _Drawn(cosines, seen, photos, [units[drawing.record] for drawing in drawings], units, looker.note)
 
 
 def _picture(inputs: ChoiceInputs, drawn: _Drawn) -> dict[int, Pictured]:
     """Each shortlisted checkpoint against the best of them in fidelity, and in distance."""
     highest = max(drawn.cosines, key=lambda step: (drawn.cosines[step].mean(), -step))
-    distances = {step: _distance(step, drawn).value for step in drawn.pictures}
-    nearest = min(distances, key=lambda step: (distances[step], step))
+    distances = {step: away.value for step in drawn.pictures if (away := _distance(step, drawn)) is not None}
+    nearest = min(distances, key=lambda step: (distances[step], step), default=None)
     found = {}
     for step in drawn.cosines:
         change = points(drawn.cosines[step]) - points(drawn.cosines[highest])
         found[step] = Pictured(
-            interval(change, drawn.captions, inputs.spec) if step != highest else None,
-            _further(step, nearest, drawn) if step != nearest else None,
+            interval(change, inputs.drawn_units, inputs.spec) if step != highest else None,
+            _further(step, nearest, drawn) if nearest is not None and step != nearest else None,
         )
     return found
 
 
-def _distance(step: int, drawn: _Drawn) -> Estimate:
-    return cmmd(drawn.pictures[step], drawn.photos, drawn.captions, real_clusters=drawn.photo_captions)
+def _distance(step: int, drawn: _Drawn) -> Estimate | None:
+    if not drawn.has_distances:
+        return None
+    return cmmd(drawn.pictures[step], drawn.photos, drawn.units, real_clusters=drawn.photo_units)
 
 
 def _further(step: int, nearest: int, drawn: _Drawn) -> Estimate:
@@ -168,8 +205,8 @@ def _further(step: int, nearest: int, drawn: _Drawn) -> Estimate:
         drawn.pictures[step],
         drawn.pictures[nearest],
         drawn.photos,
-        drawn.captions,
-        real_clusters=drawn.photo_captions,
+        drawn.units,
+        real_clusters=drawn.photo_units,
     )
 
 
@@ -181,11 +218,11 @@ def _scores(
     drawn: _Drawn | None,
 ) -> CheckpointScores:
     """One row of the table."""
-    best = min(steps, key=lambda step: (inputs.photo_losses[step].mean(), step))
+    best = lowest(inputs.photo_losses)
     change = None
     if loss.step in inputs.candidates and loss.step != best:
         values = (inputs.photo_losses[loss.step] - inputs.photo_losses[best]).mean(1)
-        change = interval(values, inputs.loss_captions, inputs.spec)
+        change = interval(values, inputs.loss_units, inputs.spec)
     was_drawn = drawn is not None and loss.step in drawn.cosines
     distance = _distance(loss.step, drawn) if drawn is not None and was_drawn else None
     return CheckpointScores(

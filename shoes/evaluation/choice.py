@@ -22,9 +22,9 @@ class Pictured:
     """What a shortlisted checkpoint drew, as the judge saw it."""
 
     clip_minus_best: Interval | None
-    """None for the one with the highest CLIP score."""
+    """None for the one with the highest CLIP score, and where there are too few pictures."""
     cmmd_minus_best: Estimate | None
-    """None for the one with the smallest distance."""
+    """None for the one with the smallest distance, and where there are too few photos."""
 
     @property
     def is_worse(self) -> bool:
@@ -40,8 +40,13 @@ def shortlist(losses: Mapping[int, Floats]) -> list[int]:
     Args:
         losses: for each step the same photos' losses at the same timesteps and noise, [photos × timesteps].
     """
-    best = min(losses, key=lambda step: (losses[step].mean(), step))
+    best = lowest(losses)
     return [step for step in sorted(losses) if _is_close(losses[step], losses[best])]
+
+
+def lowest(losses: Mapping[int, Floats]) -> int:
+    """The step with the lowest held-out loss, the earliest of equals."""
+    return min(losses, key=lambda step: (losses[step].mean(), step))
 
 
 def _is_close(losses: Floats, best: Floats) -> bool:
@@ -56,18 +61,33 @@ def choose(pictured: Mapping[int, Pictured]) -> int:
 
 
 def reason(
-    step: int, shortlisted: Sequence[int], pictured: Mapping[int, Pictured], losses: Sequence[HeldOutLoss]
+    step: int,
+    shortlisted: Sequence[int],
+    pictured: Mapping[int, Pictured],
+    losses: Sequence[HeldOutLoss],
+    *,
+    why_not_drawn: str = "",
 ) -> str:
-    """Why this step, in words."""
+    """Why this step, in words.
+
+    Args:
+        why_not_drawn: why pictures could not tell several shortlisted steps apart; empty: they did.
+    """
     by_step = {loss.step: loss for loss in losses}
     best = min((by_step[s] for s in shortlisted), key=lambda loss: (loss.mean, loss.step))
     if len(shortlisted) == 1:
         text = f"step {step:,} has the lowest held-out loss, and no other is within one standard error of it"
+    elif why_not_drawn:
+        others = ", ".join(f"{s:,}" for s in shortlisted if s != step)
+        text = (
+            f"step {step:,} has the lowest held-out loss, within one standard error of {others}; no pictures were "
+            f"drawn to tell them apart, because {why_not_drawn}"
+        )
     else:
         others = ", ".join(f"{s:,}" for s in shortlisted)
-        lowest = "" if step == best.step else f", step {best.step:,} being the lowest"
+        name = "" if step == best.step else f", step {best.step:,} being the lowest"
         text = (
-            f"the held-out losses of steps {others} are within one standard error of the lowest{lowest}; of these step "
+            f"the held-out losses of steps {others} are within one standard error of the lowest{name}; of these step "
             f"{step:,} is the earliest whose pictures are not worse{_told(step, pictured)}"
         )
     return text + _overfitting(by_step[step], losses)

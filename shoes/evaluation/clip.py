@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shoes.errors import ModelError, Problem
 from shoes.evaluation.encoders import Vectors, batches, unit_vectors
+from shoes.model.contents.parts import CLIP
 
 if TYPE_CHECKING:
     import torch
@@ -63,18 +64,16 @@ def load_clip(path: Path, device: str) -> ClipScorer:
         ModelError: the folder holds no CLIP model that can be loaded.
     """
     import torch
-    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+    from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
-    from shoes.model.load import quiet_libraries
+    from shoes.model.load import load_part
 
-    quiet_libraries()
-    local: dict[str, Any] = {"local_files_only": True}
+    model = load_part(path, CLIP, torch.float32)
     try:
-        model = CLIPModel.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **local)
-        tokenizer = CLIPTokenizer.from_pretrained(path, **local)
+        tokenizer = CLIPTokenizer.from_pretrained(path, local_files_only=True)
         # By name: the "fast" processors need torchvision, and every machine should resample alike.
-        processor = CLIPImageProcessorPil.from_pretrained(path, **local)
+        processor = CLIPImageProcessorPil.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError) as error:
         fix = "give a folder with config.json, model.safetensors, tokenizer and image processor of a CLIP model"
         raise ModelError([Problem(str(path), f"CLIP could not be loaded: {error}", fix)]) from error
-    return ClipScorer(model.requires_grad_(False).eval().to(device), tokenizer, processor, device)
+    return ClipScorer(model.to(device), tokenizer, processor, device)

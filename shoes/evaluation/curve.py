@@ -27,19 +27,21 @@ def loss_curve(base: "np.ndarray", now: "np.ndarray", timesteps: Sequence[int], 
         base: N×T losses of the base.
         now: the same photos, timesteps and noise, at `step`.
 
-    Bars are two standard errors of the mean over photos, of the paired differences.
+    Bars are two standard errors of the mean over photos, of the paired differences; one photo has none.
     """
     from PIL import Image, ImageDraw
 
     means = base.mean(0)
     change = 100 * (now - base).mean(0) / means
-    error = 200 * (now - base).std(0, ddof=1) / len(base) ** 0.5 / means
+    has_errors = len(base) > 1
+    error = 200 * (now - base).std(0, ddof=1) / len(base) ** 0.5 / means if has_errors else 0 * means
     most = float((abs(change) + error).max())
     span = next((span for span in _SPANS if most <= span), _SPANS[-1])
     sheet = Image.new("RGB", (_WIDTH * _FINER, _HEIGHT * _FINER), _PAPER)
     pen = ImageDraw.Draw(sheet)
     _write(pen, (32, 30), f"Held-out loss by timestep, step {step:,} against the base", "lm", size=_TITLE)
-    _write(pen, (32, 58), "change in percent, below 0 is better; bars: two standard errors over photos", "lm", _GREY)
+    bars = "bars: two standard errors over photos" if has_errors else "of one photo"
+    _write(pen, (32, 58), f"change in percent, below 0 is better; {bars}", "lm", _GREY)
     _axis(pen, span)
     _dots(pen, change.tolist(), error.tolist(), span)
     _table(pen, timesteps, (means.tolist(), now.mean(0).tolist()), step)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from shoes.evaluation.statistics import Floats
 from shoes.evaluation.vectors import check_same_width, unit_vectors
+from shoes.reports import FEW_UNITS
 
 _SCALE = 1000.0
 _TWICE_BANDWIDTH_SQUARED = 200.0
@@ -45,6 +46,8 @@ def cmmd(
     statistic vanishes. Without, the photos count as given, and the error was 0.8 times the spread with photos of
     other captions, and up to 2.3 times with those of the same (`python benchmarks/evaluation_truth.py`).
 
+    A few captions have no standard error worth its name: whoever shows it asks `are_enough` before.
+
     Args:
         drawn: [images, dimensions], unit vectors.
         real: [photos, dimensions], unit vectors.
@@ -58,6 +61,14 @@ def cmmd(
     captions = _Captions(clusters, real_clusters, (len(given), len(photos)))
     value, without = _with_deletions(given, photos, captions)
     return _jackknife(value, without)
+
+
+def are_enough(clusters: Sequence[str], real_clusters: Sequence[str]) -> bool:
+    """Whether pictures and photos have so many different captions that a distance and its error mean something.
+
+    With fewer than `FEW_UNITS` the error comes from so few deletions that twice it is no bound of anything.
+    """
+    return min(len(set(clusters)), len(set(real_clusters))) >= FEW_UNITS
 
 
 def cmmd_difference(

@@ -75,9 +75,12 @@ def sized(spec: EvalSpec, captions: Sequence[str]) -> EvalSpec:
     """
     if spec.half_width is None:
         return spec
-    from shoes.evaluation.sample_size import plan
+    from shoes.evaluation.sample_size import plan, plan_one_caption
 
-    size = plan(captions, spec.half_width, level=spec.confidence_level)
+    if len(set(captions)) < 2:
+        size = plan_one_caption(len(captions), spec.half_width, level=spec.confidence_level)
+    else:
+        size = plan(captions, spec.half_width, level=spec.confidence_level)
     return spec.model_copy(update={"num_images": size.num_images, "images_per_caption": size.images_per_caption})
 
 

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shoes.errors import ModelError, Problem
+from shoes.model.contents.parts import DINO
 
 if TYPE_CHECKING:
     import torch
@@ -57,20 +58,18 @@ def load_dino(path: Path, device: str) -> DinoEncoder:
         ModelError: the folder holds no DINOv2 model that can be loaded.
     """
     import torch
-    from transformers import BitImageProcessorPil, Dinov2Model
+    from transformers import BitImageProcessorPil
 
-    from shoes.model.load import quiet_libraries
+    from shoes.model.load import load_part
 
-    quiet_libraries()
-    local: dict[str, Any] = {"local_files_only": True}
+    model = load_part(path, DINO, torch.float32)
     try:
-        model = Dinov2Model.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **local)
         # By name: the "fast" processors need torchvision, and every machine should resample alike.
-        processor = BitImageProcessorPil.from_pretrained(path, **local)
+        processor = BitImageProcessorPil.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError) as error:
         fix = "give a folder with config.json, model.safetensors and preprocessor_config.json of a DINOv2 model"
         raise ModelError([Problem(str(path), f"DINOv2 could not be loaded: {error}", fix)]) from error
-    return DinoEncoder(model.requires_grad_(False).eval().to(device), processor, device)
+    return DinoEncoder(model.to(device), processor, device)
 
 
 def unit_vectors(features: "Iterator[torch.Tensor]", width: int) -> Vectors:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from shoes.evaluation.drawings import Drawing, Record
@@ -13,6 +14,8 @@ from shoes.reports import ClosePair, GalleryRow
 
 GALLERY, PAIRS = "gallery", "pairs"
 _GRID_ROWS, _GALLERY_ROWS = 6, 12
+_LEAST_ROWS = 4
+"""So many are shown of data sets of fewer captions, too, where there are pictures: one caption in other seeds."""
 _TITLES = {"base": "Base model", "adapter": "With adapter", "champion": "Champion", REAL: "Test photo"}
 
 
@@ -20,7 +23,7 @@ def write_grid(
     path: Path, records: Sequence[Record], drawings: Sequence[Drawing], pictures: Mapping[str, Sequence[Path]]
 ) -> None:
     """One picture for everything: rows are captions, columns who drew them."""
-    chosen = pick_rows([drawing.prompt for drawing in drawings], _GRID_ROWS)
+    chosen = _rows(drawings, _GRID_ROWS)
     labels = short_labels([drawings[i].prompt for i in chosen])
     titles = [_TITLES[column] for column in (*pictures, REAL)]
     rows = []
@@ -29,6 +32,13 @@ def write_grid(
         rows.append(Row(_lines(label), [open_picture(file) for file in files]))
     note = "Same prompt and same seed along each row. The test photo is the one whose caption is the prompt."
     comparison_grid(titles, rows, note).save(path)
+
+
+def _rows(drawings: Sequence[Drawing], most: int) -> list[int]:
+    """Which drawings are shown: one of each of up to `most` captions, and more of them where captions are few."""
+    chosen = pick_rows([drawing.prompt for drawing in drawings], most)
+    others = (number for number in range(len(drawings)) if number not in chosen)
+    return sorted([*chosen, *islice(others, _LEAST_ROWS - len(chosen))]) if len(chosen) < _LEAST_ROWS else chosen
 
 
 def _lines(label: str) -> str:
@@ -49,7 +59,7 @@ def copy_gallery(
     Paths in the result are relative to `folder`, into which the pictures are copied.
     """
     rows = []
-    for number, i in enumerate(pick_rows([drawing.prompt for drawing in drawings], _GALLERY_ROWS)):
+    for number, i in enumerate(_rows(drawings, _GALLERY_ROWS)):
         start = f"{GALLERY}/{number:02d}"
         files = {arm: _copy(paths[i], folder, f"{start}-{arm}") for arm, paths in pictures.items()}
         rows.append(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from shoes.durability import sync_path
 from shoes.evaluation.drawings import Drawing, DrawingSettings
-from shoes.storage import MANIFEST, fingerprint, hash_files, is_whole, pretty_json, sync_path, write_text
+from shoes.storage import MANIFEST, fingerprint, hash_files, is_whole, pretty_json, write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -171,7 +172,7 @@ def _save(picture: "Image", path: Path, drawing: Drawing, metadata: Mapping[str,
 def _clean(folder: Path) -> None:
     """Remove half-written files, and pictures that are not what they were when the set was sealed."""
     for leftover in folder.glob(f"{_PARTIAL}*"):
-        leftover.unlink()
+        leftover.unlink(missing_ok=True)
     manifest = folder / MANIFEST
     if not manifest.is_file():
         return
@@ -181,5 +182,5 @@ def _clean(folder: Path) -> None:
         sealed = {}  # nothing vouches for any of them
     for name, digest in hash_files(folder).items():
         if sealed.get(name) != digest:
-            (folder / name).unlink()
+            (folder / name).unlink(missing_ok=True)
     manifest.unlink()

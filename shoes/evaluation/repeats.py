@@ -37,19 +37,23 @@ def find_nearest(pictures: Floats, seen: Features, training: Sequence[Record]) -
 
 def sound_alarm(
     drawn: Nearest, drawings: Sequence[Drawing], held_out: Sequence[Record], seen: Features, gate: GateSpec
-) -> Alarm:
-    """The alarm on an adapter's pictures.
+) -> Alarm | None:
+    """The alarm on an adapter's pictures; none where there are fewer than two pictures to look at.
 
     Args:
         held_out: the test photos, then the validation photos: what is to be expected of photos that were not seen.
     """
+    if min(len(drawings), len(held_out)) < 2:
+        return None
+    prompts, captions = [drawing.prompt for drawing in drawings], [record.caption for record in held_out]
+    are_all_equal = len({*prompts, *captions}) == 1  # then a caption says nothing of which pictures are alike
     assert seen.validation is not None, "the judge of pictures looks at the validation photos"
     expected = find_nearest(np.concatenate([seen.photos, seen.validation]), seen, drawn.training)
     return alarm(
         drawn.cosines,
         expected.cosines,
-        drawn_clusters=[drawing.prompt for drawing in drawings],
-        held_out_clusters=[record.caption for record in held_out],
+        drawn_clusters=None if are_all_equal else prompts,
+        held_out_clusters=None if are_all_equal else captions,
         max_z=gate.max_memorisation_z,
         min_p=gate.min_memorisation_p,
     )

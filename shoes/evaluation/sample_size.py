@@ -78,6 +78,29 @@ def plan(
     return found
 
 
+def plan_one_caption(num_photos: int, half_width: float, *, level: float = 0.95, within: float = WITHIN) -> SampleSize:
+    """`plan` where all captions are equal: as many images of it as it takes, or as may be, the same for each photo.
+
+    Then every image is a unit of its own (`units.choose_units`), and the half-width t(1 − α / 2, n − 1) √(within / n).
+
+    Raises:
+        ValueError: a half-width, level or variance that cannot be, or no photo.
+    """
+    from scipy.stats import t
+
+    _check(("one", "other"), half_width, level, 0.0, within)
+    if num_photos < 1:
+        raise ValueError("at least one photo is needed")
+
+    def drawn(repeat: int) -> SampleSize:
+        num = max(2, num_photos * repeat)
+        width = float(t.ppf((1 + level) / 2, num - 1) * np.sqrt(within / num))
+        return SampleSize(num_photos, repeat, width)
+
+    sizes = [drawn(repeat) for repeat in range(1, MAX_IMAGES_PER_CAPTION + 1)]
+    return next((size for size in sizes if size.half_width <= half_width), sizes[-1])
+
+
 def half_width_of(
     captions: Sequence[str],
     images_per_caption: int,

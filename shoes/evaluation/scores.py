@@ -15,7 +15,7 @@ from shoes.spec import Spec
 REAL = "real"
 """Control: the real test photos with their own captions, a ceiling."""
 SHUFFLED = "shuffled"
-"""Control: the same photos, each with the caption of another, a floor."""
+"""Control: the same photos, each with the caption of another, a floor; not there where all captions are equal."""
 
 
 class ImageScore(Spec):
@@ -56,9 +56,6 @@ def score_arms(
 
     Args:
         seen: what each judge saw; `clip` at least.
-
-    Raises:
-        ValueError: all captions are equal, so there is none to shuffle with.
     """
     chosen = sorted({drawing.record for drawing in drawings})
     captions = sorted({drawing.prompt for drawing in drawings})
@@ -66,7 +63,10 @@ def score_arms(
         arm: [_score_drawing(arm, row, drawing, path, records, seen) for row, (drawing, path) in enumerate(pairs)]
         for arm, pairs in ((arm, zip(drawings, paths, strict=True)) for arm, paths in pictures.items())
     }
-    for control, given in ((REAL, {c: c for c in captions}), (SHUFFLED, shuffle_captions(captions, seed))):
+    controls = {REAL: {caption: caption for caption in captions}}
+    if len(captions) > 1:
+        controls[SHUFFLED] = shuffle_captions(captions, seed)
+    for control, given in controls.items():
         scores[control] = [_score_photo(control, i, records[i], given[records[i].caption], seen) for i in chosen]
     return scores
 

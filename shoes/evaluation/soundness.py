@@ -21,7 +21,7 @@ NUM_PHOTOS = 2
 TOLERANCE = Tolerance(fp32=0.002, tf32=0.005)
 
 
-def placed(encoder: Encoder, device: str, photos: Photos, *, batch_size: int) -> tuple[Encoder, str]:
+def placed(encoder: Encoder, device: str, photos: Photos, batch_size: int) -> tuple[Encoder, str]:
     """A judge on the device if it sees there what it sees on the CPU, else on the CPU; and what its sight is, in words.
 
     Args:

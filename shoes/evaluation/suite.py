@@ -18,6 +18,7 @@ from shoes.evaluation.memorisation import closest_pairs
 from shoes.evaluation.repeats import find_nearest, sound_alarm, tell
 from shoes.evaluation.scores import REAL, SHUFFLED, ImageScore, score_arms
 from shoes.evaluation.table import Found, break_down, compare, summarise
+from shoes.evaluation.words import left_out, why_undecided
 from shoes.progress import Progress
 from shoes.reports import EvaluationReport, Judge, Role
 
@@ -35,8 +36,10 @@ def evaluate(inputs: EvaluationInputs, tools: Tools, on_progress: Progress = _si
 
     `on_progress` is told after each picture how many of all arms' pictures are there, with the arm's name.
 
+    A data set that can't tell, by its size or its captions, is no error: the report says why (`undecided`).
+
     Raises:
-        EvaluationError: no verdict can be given, with all the reasons.
+        EvaluationError: pictures or scores are missing, damaged or blank, with all the reasons.
         ModelError: a judge can't be loaded.
     """
     started = time.monotonic()
@@ -109,7 +112,8 @@ def _score(
     """Scores that passed the gates."""
     scores = score_arms(seen, inputs.records, drawings, pictures, seed=inputs.spec.seed)
     num_photos = len({drawing.record for drawing in drawings})
-    expected = {**dict.fromkeys(pictures, len(drawings)), REAL: num_photos, SHUFFLED: num_photos}
+    controls = {control: num_photos for control in (REAL, SHUFFLED) if control in scores}
+    expected = {**dict.fromkeys(pictures, len(drawings)), **controls}
     gates.require(gates.check_scores(scores, expected))
     return scores
 
@@ -126,6 +130,7 @@ def _report(inputs: EvaluationInputs, folder: Path, found: Found, notes: Sequenc
     pairs = copy_pairs(folder, found.drawings, found.pictures["adapter"], drawn, closest)
     by_role = inputs.judges.by_role()
     others = [arm.name for arm in inputs.arms if arm.name != "adapter"]
+    memorisation = tell(alarm, by_role[found.pictures_judge].name, pairs) if alarm is not None else None
     return EvaluationReport(
         fingerprint=inputs.fingerprint,
         path=Path(),
@@ -137,10 +142,16 @@ def _report(inputs: EvaluationInputs, folder: Path, found: Found, notes: Sequenc
         seconds=0.0,
         judges=tuple(Judge(role=role, name=who.name, note=who.note) for role, who in by_role.items()),
         breakdowns=break_down(found, inputs.spec),
-        memorisation=tell(alarm, by_role[found.pictures_judge].name, pairs),
+        memorisation=memorisation,
         gallery=copy_gallery(folder, found.records, found.drawings, found.pictures, drawn),
         half_width_wanted=inputs.spec.half_width,
-        notes=(*inputs.left_out, *notes, *(seen.note for seen in found.seen.values() if seen.note)),
+        notes=(
+            *inputs.left_out,
+            *notes,
+            *(seen.note for seen in found.seen.values() if seen.note),
+            *left_out(found, memorisation),
+        ),
+        undecided=why_undecided(found),
     )
 
 

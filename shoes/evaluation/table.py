@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from shoes.evaluation import distances
 from shoes.evaluation.distances import Estimate, cmmd, cmmd_difference
 from shoes.evaluation.drawings import Drawing, Record
 from shoes.evaluation.features import Features
@@ -13,6 +16,7 @@ from shoes.evaluation.manifold import equal_samples, manifold, vendi
 from shoes.evaluation.pictures import same_pixels
 from shoes.evaluation.scores import ImageScore
 from shoes.evaluation.statistics import Floats, clip_score, cluster_interval, points
+from shoes.evaluation.units import Item, Units, choose_units
 from shoes.reports import ArmScores, Breakdown, Comparison, Distance, Interval, Role, Spread
 from shoes.spec import EvalSpec
 
@@ -20,7 +24,7 @@ TRAIN = "train"
 """Control: the training photos against the test photos, the floor of all distances."""
 ATTRIBUTES = ("colour", "season", "gender")
 _NEIGHBOURS = 5
-_LEAST_PHOTOS = 2 * _NEIGHBOURS
+LEAST_PHOTOS = 2 * _NEIGHBOURS
 """Below this many pictures, neighbourhoods say nothing."""
 
 
@@ -60,6 +64,48 @@ class Found:
         """Role of the judge that compares pictures without words."""
         return "dino" if "dino" in self.seen else "clip"
 
+    def units(self, rows: Sequence[ImageScore], item: Item) -> Units:
+        """What some images' scores are resampled by."""
+        items = [row.image if item == "picture" else row.photo for row in rows]
+        return choose_units([row.caption for row in rows], items, item, self.training_captions)
+
+    @cached_property
+    def photo_units(self) -> Units:
+        """What the test photos are resampled by as pictures."""
+        names = [record.image.name for record in self.records]
+        return choose_units(self.captions, names, "photo", self.training_captions)
+
+    @property
+    def drawn_units(self) -> list[str]:
+        """For each drawing, the unit of its test photo."""
+        return [self.photo_units.names[drawing.record] for drawing in self.drawings]
+
+    @property
+    def training_units(self) -> Sequence[str]:
+        """For each training photo, its unit, by the same rule as for the test photos."""
+        if self.photo_units.unit == "caption":
+            return self.training_captions
+        return [f"training photo {number}" for number in range(len(self.training_captions))]
+
+    @property
+    def has_distances(self) -> bool:
+        """There are enough test photos for a distance to mean something."""
+        return distances.are_enough(self.drawn_units, self.photo_units.names)
+
+
+class _Measure(NamedTuple):
+    """What is read of an image's scores."""
+
+    of: Callable[[ImageScore], float | None]
+    item: Item
+    """What it is resampled by where captions are not: a picture, or a photo that it is compared with."""
+
+
+_CLIP_SCORE = _Measure(lambda row: row.cosine, "picture")
+_SECOND_CLIP = _Measure(lambda row: row.second_cosine, "picture")
+_LIKENESS = _Measure(lambda row: row.photo_cosine, "photo")
+_DINO = _Measure(lambda row: row.dino_cosine, "photo")
+
 
 def summarise(found: Found, spec: EvalSpec) -> tuple[ArmScores, ...]:
     """The table: each arm, the controls of the scores, and that of the distances."""
@@ -71,16 +117,16 @@ def summarise(found: Found, spec: EvalSpec) -> tuple[ArmScores, ...]:
 def _row(arm: str, found: Found, spread: Spread | None, spec: EvalSpec) -> ArmScores:
     rows = found.scores[arm]
     cosines = [row.cosine for row in rows]
-    against_photo, second, dino = (_given(rows, of) for of in (_of_photo, _of_second, _of_dino))
+    against_photo, second, dino = (_given(rows, measure) for measure in (_LIKENESS, _SECOND_CLIP, _DINO))
     seen, loss = found.seen["clip"], found.losses.get(arm)
     distance = None
-    if arm in seen.arms:
-        distance = cmmd(seen.arms[arm], seen.photos, found.prompts, real_clusters=found.captions)
+    if arm in seen.arms and found.has_distances:
+        distance = cmmd(seen.arms[arm], seen.photos, found.drawn_units, real_clusters=found.photo_units.names)
     return ArmScores(
         name=arm,
         num_images=len(rows),
         clip_score=clip_score(cosines),
-        clip_score_interval=_interval(points(cosines), rows, spec),
+        clip_score_interval=interval(points(cosines), found.units(rows, "picture"), spec),
         clip_image_similarity=_mean(against_photo),
         second_clip_score=clip_score(second) if second is not None else None,
         dino_similarity=_mean(dino),
@@ -93,13 +139,16 @@ def _row(arm: str, found: Found, spread: Spread | None, spec: EvalSpec) -> ArmSc
 def _training_row(found: Found, spread: Spread | None) -> ArmScores:
     seen = found.seen["clip"]
     assert seen.training is not None, "CLIP looks at the training photos"
+    distance = None
+    if distances.are_enough(found.training_units, found.photo_units.names):
+        distance = cmmd(seen.training, seen.photos, found.training_units, real_clusters=found.photo_units.names)
     return ArmScores(
         name=TRAIN,
         num_images=len(seen.training),
         clip_score=None,
         clip_score_interval=None,
         clip_image_similarity=None,
-        cmmd=_distance(cmmd(seen.training, seen.photos, found.training_captions, real_clusters=found.captions)),
+        cmmd=_distance(distance),
         spread=spread,
     )
 
@@ -110,7 +159,7 @@ def _spreads(found: Found, seed: int) -> dict[str, Spread | None]:
     assert seen.training is not None, "the judge of pictures looks at the training photos"
     sets: dict[str, Floats] = {**seen.arms, TRAIN: seen.training}
     real, *chosen = equal_samples([len(seen.photos), *map(len, sets.values())], seed)
-    if len(real) < _LEAST_PHOTOS:
+    if len(real) < LEAST_PHOTOS:
         return dict.fromkeys(sets)
     photos = seen.photos[real]
     return {name: _spread(photos, sets[name][rows]) for name, rows in zip(sets, chosen, strict=True)}
@@ -133,13 +182,8 @@ def compare(arms: tuple[str, str], found: Found, spec: EvalSpec) -> Comparison:
     ours, theirs = found.scores[arms[0]], found.scores[arms[1]]
     assert [(a.caption, a.seed) for a in ours] == [(b.caption, b.seed) for b in theirs], "arms are not paired"
     clip_score, likeness, second, dino = (
-        _difference(ours, theirs, of, spec) for of in (_of_caption, _of_photo, _of_second, _of_dino)
+        _difference(ours, theirs, measure, found, spec) for measure in (_CLIP_SCORE, _LIKENESS, _SECOND_CLIP, _DINO)
     )
-    assert clip_score is not None, "every picture has a CLIP score"
-    assert likeness is not None, "only drawn pictures are compared"
-    seen = found.seen["clip"]
-    ours_seen, theirs_seen = seen.arms[arms[0]], seen.arms[arms[1]]
-    distances = cmmd_difference(ours_seen, theirs_seen, seen.photos, found.prompts, real_clusters=found.captions)
     identical = all(map(same_pixels, found.pictures[arms[0]], found.pictures[arms[1]]))
     return Comparison(
         against=arms[1],
@@ -148,8 +192,8 @@ def compare(arms: tuple[str, str], found: Found, spec: EvalSpec) -> Comparison:
         identical=identical,
         second_clip_score=second,
         dino_similarity=dino,
-        cmmd=_distance(distances),
-        held_out_loss=_loss_difference(found.losses.get(arms[0]), found.losses.get(arms[1]), spec),
+        cmmd=_distance(_distance_difference(arms, found)),
+        held_out_loss=_loss_difference(arms, found, spec),
     )
 
 
@@ -172,53 +216,48 @@ def _most_first(group: tuple[str, list[int]]) -> tuple[int, str]:
 
 def _part(attribute: str, value: str, numbers: Sequence[int], found: Found, spec: EvalSpec) -> Breakdown:
     ours, theirs = ([found.scores[arm][number] for number in numbers] for arm in ("adapter", "base"))
-    has_interval = len({row.caption for row in ours}) > 1
     return Breakdown(
         attribute=attribute,
         value=value,
         num_images=len(numbers),
         adapter=clip_score([row.cosine for row in ours]),
         base=clip_score([row.cosine for row in theirs]),
-        difference=_difference(ours, theirs, _of_caption, spec) if has_interval else None,
+        difference=_difference(ours, theirs, _CLIP_SCORE, found, spec),
     )
 
 
 def _difference(
-    ours: Sequence[ImageScore], theirs: Sequence[ImageScore], of: Callable[[ImageScore], float | None], spec: EvalSpec
+    ours: Sequence[ImageScore], theirs: Sequence[ImageScore], measure: _Measure, found: Found, spec: EvalSpec
 ) -> Interval | None:
-    first, second = _given(ours, of), _given(theirs, of)
+    first, second = _given(ours, measure), _given(theirs, measure)
     if first is None or second is None:
         return None
-    return _interval(points(first) - points(second), ours, spec)
+    return interval(points(first) - points(second), found.units(ours, measure.item), spec)
 
 
-def _loss_difference(ours: HeldOut | None, theirs: HeldOut | None, spec: EvalSpec) -> Interval | None:
+def _distance_difference(arms: tuple[str, str], found: Found) -> Estimate | None:
+    if not found.has_distances:
+        return None
+    seen = found.seen["clip"]
+    ours, theirs = (seen.arms[arm] for arm in arms)
+    return cmmd_difference(ours, theirs, seen.photos, found.drawn_units, real_clusters=found.photo_units.names)
+
+
+def _loss_difference(arms: tuple[str, str], found: Found, spec: EvalSpec) -> Interval | None:
+    ours, theirs = (found.losses.get(arm) for arm in arms)
     if ours is None or theirs is None:
         return None
-    return interval(ours.losses - theirs.losses, ours.captions, spec)
+    photos = [str(number) for number in range(len(ours.captions))]
+    return interval(
+        ours.losses - theirs.losses, choose_units(ours.captions, photos, "photo", found.training_captions), spec
+    )
 
 
-def _given(rows: Sequence[ImageScore], of: Callable[[ImageScore], float | None]) -> Floats | None:
+def _given(rows: Sequence[ImageScore], measure: _Measure) -> Floats | None:
     """Cosines of one kind; none if a row has none."""
-    values = [of(row) for row in rows]
+    values = [measure.of(row) for row in rows]
     known = [value for value in values if value is not None]
     return np.asarray(known, dtype=np.float64) if len(known) == len(values) else None
-
-
-def _of_caption(row: ImageScore) -> float | None:
-    return row.cosine
-
-
-def _of_photo(row: ImageScore) -> float | None:
-    return row.photo_cosine
-
-
-def _of_second(row: ImageScore) -> float | None:
-    return row.second_cosine
-
-
-def _of_dino(row: ImageScore) -> float | None:
-    return row.dino_cosine
 
 
 def _mean(cosines: Floats | None) -> float | None:
@@ -229,12 +268,13 @@ def _distance(found: Estimate | None) -> Distance | None:
     return Distance(value=found.value, standard_error=found.standard_error) if found is not None else None
 
 
-def _interval(values: Floats, rows: Sequence[ImageScore], spec: EvalSpec) -> Interval:
-    return interval(values, [row.caption for row in rows], spec)
-
-
-def interval(values: Floats, captions: Sequence[str], spec: EvalSpec) -> Interval:
-    """Mean with its interval, captions as clusters, as a recipe's evaluation wants it."""
+def interval(values: Floats, units: Units, spec: EvalSpec) -> Interval | None:
+    """Mean with its interval over units, as a recipe's evaluation wants it; none where there are too few."""
     return cluster_interval(
-        values, captions, level=spec.confidence_level, num_resamples=spec.num_resamples, seed=spec.seed
+        values,
+        units.names,
+        level=spec.confidence_level,
+        num_resamples=spec.num_resamples,
+        seed=spec.seed,
+        unit=units.unit,
     )

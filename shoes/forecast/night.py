@@ -1,14 +1,13 @@
 """Measure a night: load, encode, step, hold out, draw, save. Runs in the probe's process."""
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoes.forecast.probe import JudgePlace, Request, memory_points, settle
 from shoes.forecast.reports import Measurement
+from shoes.storage import remove_path, size_of
 from shoes.training.choice import KeptChoice
 from shoes.training.measuring import repeat, timed
 from shoes.training.run import Job
@@ -34,12 +33,17 @@ class Encoded:
 
 
 def measure_night(request: Request) -> Iterator[Measurement]:
+    """Measure in this process, which is first set up as a training process is."""
+    settle(request)
+    yield from measurements(request)
+
+
+def measurements(request: Request) -> Iterator[Measurement]:
     """One measurement without the memory of other choices, then the same with it, if the process lives so long."""
     from shoes.device import measure, release, watch_memory
     from shoes.training.session import new_session
 
     job, decisions, facts = request.job(), request.decided(), measure()
-    settle(request)
     with watch_memory(decisions.device) as opening:
         encoded = encode(job, decisions.device)
         session, load_seconds = timed(lambda: new_session(job, decisions, encoded.train, encoded.validation))
@@ -158,16 +162,12 @@ def _save(session: "Session") -> Values:
     _, export_seconds = timed(lambda: export(target, weights, job.spec, provenance(session, session.step)))
     values = {
         "checkpoint_seconds": seconds,
-        "checkpoint_bytes": _size(place),
+        "checkpoint_bytes": size_of(place),
         "candidate_seconds": export_seconds,
-        "candidate_bytes": _size(target),
+        "candidate_bytes": size_of(target),
     }
-    shutil.rmtree(job.folder)
+    remove_path(job.folder)
     return values
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _draw(session: "Session", judges: Sequence[JudgePlace]) -> Values:

@@ -138,7 +138,7 @@ def known_adapters(recipe: Recipe, settings: Settings) -> list[Path]:
     """Folders of adapters that this machine knows: registered ones, and those of its trainings."""
     folders = Registry(settings.tracking_uri, recipe.publish.registered_model).folders() if has_store(settings) else []
     folders += sorted(path for path in settings.runs.glob("*/adapter") if is_exported(path))
-    folders += sorted(path for path in settings.runs.glob("*/candidates/*") if is_exported(path))
+    folders += sorted(path for path in settings.runs.glob("*/candidates/step-*") if is_exported(path))
     folders += sorted(path for path in settings.cache.glob("adapters/*/adapter") if is_exported(path))
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 

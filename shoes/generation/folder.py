@@ -20,6 +20,7 @@ from shoes.errors import Busy, ConfigurationError, Problem
 from shoes.generation.metadata import PictureRecipe, read_picture, write_picture
 from shoes.generation.plan import Plan
 from shoes.generation.prompts import Picture
+from shoes.litter import visible
 from shoes.reports import Report
 from shoes.storage import canonical_json, pretty_json, sha256, write_bytes, write_text
 
@@ -99,7 +100,7 @@ def _require_own(folder: Path, plan: Plan) -> None:
         raise ConfigurationError([Problem(f"--out {folder}", "is no folder", "name a new one")])
     if not folder.is_dir():
         return
-    others = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    others = [path.name for path in visible(folder.iterdir(), folder)]
     if not (folder / PLAN).is_file():
         if others:
             what = f"holds other files ({', '.join(sorted(others)[:3])}…) and no {PLAN}"
@@ -128,7 +129,7 @@ def _difference(kept: dict[str, object], now: dict[str, object]) -> str:
 
 def _remove_leftovers(folder: Path) -> None:
     for leftover in folder.glob(".partial-*"):
-        leftover.unlink()
+        leftover.unlink(missing_ok=True)
 
 
 def good_picture(folder: Path, plan: Plan, number: int) -> DrawnPicture | None:

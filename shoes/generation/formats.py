@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Literal
 
 from shoes.device import is_out_of_memory
 from shoes.errors import ModelError, Problem
-from shoes.model.wanted import PICKLES
+from shoes.litter import visible
+from shoes.model.contents.adapters import require_applied
 from shoes.publishing.export import DIFFUSERS_FILE
 from shoes.reports import Report
+from shoes.spec.names import PICKLES
 from shoes.storage import sha256
 from shoes.tensors import read_tensors
 
@@ -74,7 +76,7 @@ def _weights_in(folder: Path) -> Path:
     for name in (DIFFUSERS_FILE, PEFT_FILE):
         if (folder / name).is_file():
             return folder / name
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = sorted(path for path in visible(folder.iterdir(), folder) if path.is_file())
     good = [path for path in files if path.suffix.lower() == ".safetensors"]
     found = good or [path for path in files if path.suffix.lower() in PICKLES]
     if len(good) > 1:
@@ -138,18 +140,22 @@ def _load(pipeline: "StableDiffusionPipeline", adapter: AdapterFile, name: str, 
                 pipeline.load_lora_weights(
                     adapter.path.parent, weight_name=adapter.path.name, adapter_name=name, use_safetensors=True
                 )
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise ModelError([_misfit(adapter, f"does not fit {model}: {reason}")]) from error
     if name not in {one for names in pipeline.get_list_adapters().values() for one in names}:
         raise ModelError([_misfit(adapter, f"has no layer of {model}")])
+    require_applied(pipeline, adapter.path, name)
 
 
 @contextmanager
 def _quiet_loader() -> Iterator[None]:
-    """Without the loader's page about what we say in a line, and its doubts about a second adapter."""
+    """Without the loader's page about what we say in a line, and its doubts about a second adapter.
+
+    What it warns of, tensors that it drops, `require_applied` finds.
+    """
     logger = logging.getLogger("diffusers.loaders.peft")
     was, logger.disabled = logger.disabled, True
     try:

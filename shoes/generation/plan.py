@@ -17,6 +17,7 @@ from shoes.model.wanted import wanted_models
 from shoes.reports import ModelReport, Report
 from shoes.settings import Settings
 from shoes.spec import Recipe, SchedulerName
+from shoes.spec.names import below_home, names_weights
 from shoes.storage import fingerprint
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ def choose_where(recipe: Recipe, resolution: int) -> tuple[str, str, Inference]:
     where = device.choose_device(recipe.train.device, facts).value
     precision = device.choose_precision(recipe.train.mixed_precision, where, facts).value
     inference = choose_inference(recipe.inference, where, resolution=resolution)
+    if problem := device.too_large_picture(where, facts, resolution):
+        raise ConfigurationError([problem])
     device.limit_memory(facts)
     return where, precision, inference
 
@@ -182,9 +185,13 @@ def _sampling(recipe: Recipe, request: Request) -> Sampling:
 
 
 def _base(recipe: Recipe, report: ModelReport) -> Base:
+    """The base as a picture names it; pictures are passed on, so the name does not say who is at home here."""
     spec = recipe.model
+    name = below_home(spec.pretrained_model_name_or_path)
+    if names_weights(name):  # a file has neither revisions nor variants
+        return Base(name=name, revision=None, variant=None, fingerprint=report.fingerprint)
     return Base(
-        name=spec.pretrained_model_name_or_path,
+        name=name,
         revision=report.commit or spec.revision,
         variant=spec.variant,
         fingerprint=report.fingerprint,

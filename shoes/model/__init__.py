@@ -1,4 +1,4 @@
-"""The base model and its judge: from the Hub or a folder, verified, into memory.
+"""The base model and its judge: from the Hub, a folder or a single file, verified, into memory.
 
 wanted.py         which files a model consists of
 hub.py            what the Hub says, and what its refusals mean
@@ -7,6 +7,7 @@ known.py          hashes that the project vouches for
 record.py         what the files were at their first use
 configs.py        a part's config as its library reads it
 architecture.py   can it be trained here? Told from configs
+single/           checkpoints in a single file, converted once
 files.py          all of these together: `fetch`, `check`, `repair`
 load.py           the model's parts in memory
 inference.py      options that trade time for memory

@@ -1,17 +1,19 @@
 """Is this a model that can be trained here? Told from its configs and the headers of its weights alone."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from shoes.errors import Problem
+from shoes.litter import visible
+from shoes.model import contents
 from shoes.model.configs import CLIP, NOISE_SCHEDULE, TEXT_ENCODER, UNET, VAE, with_defaults
 
 FINE = "Stable Diffusion 1.x and 2.x models in diffusers' format are fine, for example"
 EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 _FIX = f"{FINE} {EXAMPLE}"
-_OTHER_PIPELINES = {
+OTHER_PIPELINES = {
     "StableDiffusionXL": "is Stable Diffusion XL, which has two text encoders and takes image sizes as input",
     "StableDiffusion3": "is Stable Diffusion 3, a flow-matching transformer without a UNet",
     "Flux": "is Flux, a flow-matching transformer without a UNet",
@@ -23,6 +25,7 @@ _OTHER_PIPELINES = {
     "LatentConsistencyModel": "is a latent consistency model, whose UNet takes the guidance as input",
     "StableCascade": "is Stable Cascade, which has no UNet of this kind",
 }
+"""Why other models can't be trained here, by how the names of their pipelines begin."""
 _READERS = {
     "unet/config.json": UNET,
     "vae/config.json": VAE,
@@ -71,7 +74,7 @@ def clip_problems(folder: Path) -> list[Problem]:
     has_words = (folder / "tokenizer.json").is_file() or (folder / "vocab.json").is_file()
     if not has_words:
         problems.append(Problem(str(folder), "has no tokenizer (tokenizer.json, or vocab.json and merges.txt)", fix))
-    if not any(folder.glob("*processor*.json")):
+    if not any(visible(folder.glob("*processor*.json"), folder)):
         problems.append(Problem(str(folder), "has no image processor (preprocessor_config.json)", fix))
     return problems
 
@@ -90,16 +93,18 @@ def vision_problems(folder: Path) -> list[Problem]:
 
 def target_problems(folder: Path, targets: Sequence[str]) -> list[Problem]:
     """Adapter targets that name no layer of the UNet, told from its weights' header."""
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted((folder / "unet").glob("diffusion_pytorch_model*.safetensors"))
-    if not files:
+    unet = contents.UNET
+    if unet.loaded(unet.files_in(folder)) is None:
         return []
     try:
-        with safe_open(files[0], "np") as weights:
-            keys = list(weights.keys())
-    except SafetensorError as error:
-        return [Problem(str(files[0]), f"is no safetensors file: {error}", "run `shoes model fetch`, or restore it")]
+        keys = contents.read_part(folder, unet)
+    except contents.Unreadable as error:
+        return [Problem(str(folder / unet.name), str(error), "run `shoes model fetch`, or restore it")]
+    return layer_problems(keys, targets)
+
+
+def layer_problems(keys: Iterable[str], targets: Sequence[str]) -> list[Problem]:
+    """Adapter targets that name no layer of a UNet whose tensors have the names `keys`."""
     layers = {key.removesuffix(".weight") for key in keys if key.endswith(".weight")}
     known = sorted({layer for layer in ("to_q", "to_k", "to_v", "to_out.0", "proj_in") if _ends(layers, layer)})
     fix = f"name layers by the end of their names, for example {', '.join(known)}"
@@ -112,7 +117,7 @@ def _ends(layers: set[str], target: str) -> bool:
 
 
 def _another_class(kind: str) -> str:
-    for start, text in _OTHER_PIPELINES.items():
+    for start, text in OTHER_PIPELINES.items():
         if kind.startswith(start):
             return text
     return f"is a {kind}, not a StableDiffusionPipeline"

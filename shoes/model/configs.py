@@ -30,6 +30,7 @@ class LibraryClass:
 UNET = LibraryClass("diffusers", "models/unets/unet_2d_condition.py", "UNet2DConditionModel")
 VAE = LibraryClass("diffusers", "models/autoencoders/autoencoder_kl.py", "AutoencoderKL")
 NOISE_SCHEDULE = LibraryClass("diffusers", "schedulers/scheduling_ddpm.py", "DDPMScheduler")
+DPM_SOLVER = LibraryClass("diffusers", "schedulers/scheduling_dpmsolver_multistep.py", "DPMSolverMultistepScheduler")
 TEXT_ENCODER = LibraryClass("transformers", "models/clip/configuration_clip.py", "CLIPTextConfig", "text_config")
 CLIP = LibraryClass("transformers", "models/clip/configuration_clip.py", "CLIPConfig")
 
@@ -91,7 +92,7 @@ def with_defaults(config: Mapping[str, Any], reader: LibraryClass) -> dict[str, 
 
 @cache
 def defaults(reader: LibraryClass) -> Mapping[str, Any]:
-    """What a field is that a config does not have.
+    """What a field is that a config does not have; without the few fields whose default is computed.
 
     Raises:
         ModuleNotFoundError: the library is not installed.
@@ -102,7 +103,12 @@ def defaults(reader: LibraryClass) -> Mapping[str, Any]:
     source = Path(spec.submodule_search_locations[0]) / reader.module
     tree = ast.parse(source.read_text(encoding="utf-8"))
     (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == reader.name)
-    return {name: ast.literal_eval(value) for name, value in _fields(found)}
+    return {name: ast.literal_eval(value) for name, value in _fields(found) if not _is_computed(value)}
+
+
+def _is_computed(value: ast.expr) -> bool:
+    """Such as -float("inf")."""
+    return any(isinstance(part, ast.Call) for part in ast.walk(value))
 
 
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:

@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from shoes.device import kept_awake
+from shoes.durability import sync_path
 from shoes.errors import ModelError, NotReady, Problem
 from shoes.model.hub import Announcement, Patience, RemoteFile, Trouble, patiently
 from shoes.progress import progress
-from shoes.storage import sync_path
 
 log = logging.getLogger(__name__)
 DOWNLOADS_PER_FILE = 2

@@ -1,9 +1,14 @@
 """The model's parts in memory, from local safetensors files only."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shoes.errors import ModelError
+from shoes.model import configs
+from shoes.model.contents.adapters import require_applied
+from shoes.model.contents.parts import TEXT_ENCODER, UNET, VAE, Part
 from shoes.model.inference import PLAIN, Inference, apply_inference
 from shoes.spec import SchedulerName
 
@@ -11,6 +16,10 @@ if TYPE_CHECKING:
     import torch
     from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
+
+
+_ADAPTER, _ADAPTER_NAME = "pytorch_lora_weights.safetensors", "default_0"
+"""The file in a folder of an exported adapter, and what diffusers itself calls a first adapter."""
 
 
 @dataclass(frozen=True)
@@ -21,19 +30,11 @@ class TextParts:
     encoder: "CLIPTextModel"
 
 
-def _options(path: Path, part: str) -> dict[str, Any]:
-    """Arguments of from_pretrained for one part; the variant is what lies in the folder."""
-    has_variant = any((path / part).glob("*.fp16.safetensors"))
-    return {
-        "subfolder": part,
-        "use_safetensors": True,
-        "local_files_only": True,
-        "variant": "fp16" if has_variant else None,
-    }
-
-
 def quiet_libraries() -> None:
-    """Keep the libraries' own progress bars and advice out of ours."""
+    """Keep the libraries' own progress bars and advice out of ours.
+
+    Their warnings go with them: what they only warn of when they load weights, `load_part` looks at.
+    """
     import transformers
 
     transformers.utils.logging.set_verbosity_error()  # first: importing diffusers makes transformers talk
@@ -54,23 +55,56 @@ def load_libraries() -> None:
     del peft, AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 
+def load_part(path: Path, part: Part, dtype: "torch.dtype") -> Any:
+    """A network of the model in `path`, on the CPU, frozen, in eval mode, every tensor of it from the files.
+
+    Raises:
+        ModelError: tensors are missing, left over or of another shape, or a file can't be read.
+    """
+    quiet_libraries()
+    import diffusers
+    import transformers
+
+    network = getattr(diffusers if part.library == "diffusers" else transformers, part.network)
+    options: dict[str, Any] = {
+        "torch_dtype" if part.library == "diffusers" else "dtype": dtype,
+        "subfolder": part.name,
+        "variant": part.loaded_variant(part.files_in(path)),
+        "use_safetensors": True,
+        "local_files_only": True,
+        "output_loading_info": True,
+    }
+    return _checked(path, part, lambda: network.from_pretrained(path, **options)).requires_grad_(False).eval()
+
+
+def _checked(path: Path, part: Part, load: Callable[[], tuple[Any, dict[str, Any]]]) -> Any:
+    """The network that `load` gives, when all that it needs was in the files."""
+    from shoes.device import is_out_of_memory
+    from shoes.model.contents.loading import lost, unloadable
+
+    try:
+        model, info = load()
+    except Exception as error:  # the libraries' readers raise many classes, down to the bare one
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(unloadable(path, part, error)) from error
+    if problems := lost(path, part, info, len(model.state_dict())):
+        raise ModelError(problems)
+    return model
+
+
 def load_unet(path: Path, *, device: str, dtype: "torch.dtype") -> "UNet2DConditionModel":
     """The UNet, frozen, in eval mode."""
-    quiet_libraries()
-    from diffusers import UNet2DConditionModel
-
-    unet = UNet2DConditionModel.from_pretrained(path, torch_dtype=dtype, **_options(path, "unet"))
-    return unet.requires_grad_(False).eval().to(device)
+    unet: UNet2DConditionModel = load_part(path, UNET, dtype)
+    return unet.to(device)
 
 
 def load_vae(path: Path, *, device: str) -> "AutoencoderKL":
     """The VAE, frozen, in fp32: in fp16 it overflows (diffusers#7563)."""
-    quiet_libraries()
     import torch
-    from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL.from_pretrained(path, torch_dtype=torch.float32, **_options(path, "vae"))
-    return vae.requires_grad_(False).eval().to(device)
+    vae: AutoencoderKL = load_part(path, VAE, torch.float32)
+    return vae.to(device)
 
 
 def load_text(path: Path, *, device: str) -> TextParts:
@@ -78,14 +112,13 @@ def load_text(path: Path, *, device: str) -> TextParts:
 
     The tokenizer cuts and pads to the encoder's places: not every published tokenizer says a length of its own.
     """
-    quiet_libraries()
     import torch
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
-    encoder = CLIPTextModel.from_pretrained(path, dtype=torch.float32, **_options(path, "text_encoder"))
+    encoder: CLIPTextModel = load_part(path, TEXT_ENCODER, torch.float32)
     tokenizer = CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", local_files_only=True)
     tokenizer.model_max_length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
-    return TextParts(tokenizer, encoder.requires_grad_(False).eval().to(device))
+    return TextParts(tokenizer, encoder.to(device))
 
 
 def load_pipeline(
@@ -108,7 +141,8 @@ def load_pipeline(
     """
     pipeline = assemble_pipeline(path, load_unet(path, device=device, dtype=dtype), scheduler, device=device)
     if adapter_dir is not None:
-        pipeline.load_lora_weights(adapter_dir, weight_name="pytorch_lora_weights.safetensors")
+        pipeline.load_lora_weights(adapter_dir, weight_name=_ADAPTER, adapter_name=_ADAPTER_NAME)
+        require_applied(pipeline, adapter_dir / _ADAPTER, _ADAPTER_NAME)
     apply_inference(pipeline, inference, device=device, resolution=resolution)
     return pipeline
 
@@ -135,7 +169,11 @@ def assemble_pipeline(
 
 
 def load_scheduler(path: Path, name: SchedulerName) -> Any:
-    """A sampler by its usual name, with the model's own noise schedule."""
+    """A sampler by its usual name, with the model's own noise schedule.
+
+    Published configs are of many schedulers. What one says of its own method is not taken where it is none of the
+    sampler's: DEIS has an `algorithm_type`, too.
+    """
     import diffusers
 
     classes = {
@@ -144,7 +182,15 @@ def load_scheduler(path: Path, name: SchedulerName) -> Any:
         "euler": diffusers.EulerDiscreteScheduler,
         "pndm": diffusers.PNDMScheduler,
     }
-    return classes[name].from_pretrained(path, subfolder="scheduler", local_files_only=True)
+    method = _dpm_solver_method(path) if name == "dpm-solver" else {}
+    return classes[name].from_pretrained(path, subfolder="scheduler", local_files_only=True, **method)
+
+
+def _dpm_solver_method(path: Path) -> dict[str, str]:
+    """DPM-Solver++, where the config has another method, which can't end at a sigma of zero as ours does."""
+    config = configs.read_config(path / "scheduler/scheduler_config.json", configs.DPM_SOLVER)
+    is_plus = config["algorithm_type"] in ("dpmsolver++", "sde-dpmsolver++")
+    return {} if is_plus or config["final_sigmas_type"] != "zero" else {"algorithm_type": "dpmsolver++"}
 
 
 def scheduler_for(scheduler: Any, num_inference_steps: int) -> Any:

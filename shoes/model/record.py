@@ -28,6 +28,8 @@ class Record(Report):
     """What each file was compared with when it was recorded."""
     num_bytes: Mapping[str, int] = {}
     """Sizes by path."""
+    notes: tuple[str, ...] = ()
+    """What was decided when the files were made, for people."""
 
     @property
     def fingerprint(self) -> str:
@@ -45,6 +47,11 @@ def record_file(wanted: Wanted, settings: Settings, folder: Path | None = None) 
     """Where a model's record is kept: by its folder, or by its name and revision on the Hub."""
     who = str(folder) if folder is not None else [wanted.kind, wanted.name, wanted.revision]
     return settings.models / "manifests" / f"{fingerprint(who, wanted.patterns)}.json"
+
+
+def findings_file(wanted: Wanted, settings: Settings, folder: Path) -> Path:
+    """Where it is kept what was found in the files, beside the record."""
+    return record_file(wanted, settings, folder).with_suffix(".contents.json")
 
 
 def read_record(file: Path) -> Record | None:

@@ -1,23 +1,22 @@
 """Which files of a repository or folder make up a model; everything else there is left alone."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
 
+from shoes.litter import visible
+from shoes.model.contents import PARTS, Kind, offered
 from shoes.settings import Settings
 from shoes.spec import Recipe
-
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-"""Endings of weight files that run code when they are loaded."""
+from shoes.spec.names import is_path
 
 
 @dataclass(frozen=True)
 class Wanted:
     """Which files of a repository a model consists of."""
 
-    kind: Literal["diffusion", "clip", "vision"]
+    kind: Kind
     name: str
     """A model id on the Hub, or a folder."""
     revision: str | None
@@ -31,6 +30,21 @@ class Wanted:
     def select(self, paths: Iterable[str]) -> list[str]:
         """Those of `paths` (POSIX, relative) that belong to the model, sorted."""
         return sorted(path for path in paths if any(_matches(path, pattern) for pattern in self.patterns))
+
+    def among(self, files: Collection[str]) -> "Wanted":
+        """The same with the weights that `files` offer: shards with their index, and full precision for a part that
+        lacks the variant which others have. A part without weights keeps the usual names.
+        """
+        found = offered(self.kind, files, self.variant)
+        swaps = {part.usual(self.variant): name for part, name in found.items()}
+        shards = [
+            part.shards(variant)
+            for part in PARTS[self.kind]
+            for variant in (self.variant, None)
+            if found.get(part) == part.index(variant)
+        ]
+        patterns = (*(swaps.get(name, name) for name in self.patterns), *dict.fromkeys(shards))
+        return replace(self, patterns=patterns, weights=tuple(swaps.get(name, name) for name in self.weights))
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -74,15 +88,19 @@ def vision_files(name: str, revision: str | None) -> Wanted:
 
 
 def is_local(wanted: Wanted, settings: Settings) -> bool:
-    """The name is a folder here, or can only be one."""
-    is_path = wanted.name.startswith(("data/", "/", ".", "~")) or wanted.name.count("/") != 1
-    return is_path or settings.locate(wanted.name).is_dir()
+    """The name is a folder or a file here, or can only be one."""
+    return is_path(wanted.name) or settings.locate(wanted.name).exists()
+
+
+def is_single_file(wanted: Wanted, settings: Settings) -> bool:
+    """The name is a file here: a checkpoint that holds all parts of a model."""
+    return settings.locate(wanted.name).is_file()
 
 
 def files_in(folder: Path) -> list[str]:
     """Every file below a folder by POSIX path, without hidden ones."""
-    paths = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
-    return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    files = (file for file in visible(folder.rglob("*"), folder) if file.is_file())
+    return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
 def wanted_models(recipe: Recipe) -> tuple[Wanted, Wanted]:

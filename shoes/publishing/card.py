@@ -10,10 +10,13 @@ from typing import Any
 from shoes import dataset
 from shoes.dataset.manifest import Manifest, read_manifest
 from shoes.evaluation.pictures import open_picture
+from shoes.litter import visible
 from shoes.publishing.export import KOHYA_FILE
 from shoes.publishing.licence import Licence, is_on_hub, licence_of, public_name
 from shoes.publishing.subject import Subject
 from shoes.reports import Comparison, EvaluationReport, Interval
+from shoes.spec.names import names_weights
+from shoes.storage import remove_path
 
 CARD = "README.md"
 IMAGES = "images"
@@ -46,8 +49,8 @@ def write_card(folder: Path, subject: Subject, *, drawings: Path, repository: st
         (folder / IMAGES / "grid.png").write_bytes(subject.evaluation.grid.read_bytes())
     for number, sample in enumerate(samples, start=1):
         open_picture(sample.file).save(folder / IMAGES / f"sample-{number}.png")  # without what is written in it
-    if not any((folder / IMAGES).iterdir()):
-        (folder / IMAGES).rmdir()
+    if not any(visible((folder / IMAGES).iterdir(), folder)):
+        remove_path(folder / IMAGES)
     text = card_text(subject, samples, repository=repository, has_merged=has_merged)
     (folder / CARD).write_text(text, encoding="utf-8")
 
@@ -64,7 +67,8 @@ def card_text(subject: Subject, samples: Sequence[Sample], *, repository: str | 
         eval=subject.recipe.eval,
         title=_title(subject),
         base=public_name(subject.base.name),
-        base_on_hub=is_on_hub(subject.base.name),
+        base_on_hub=_is_on_hub(subject),
+        base_is_file=names_weights(subject.base.name),
         variant=subject.recipe.model.variant,
         clip=public_name(subject.recipe.eval.clip_model_name_or_path),
         licence=licence,
@@ -77,7 +81,7 @@ def card_text(subject: Subject, samples: Sequence[Sample], *, repository: str | 
         samples=samples,
         prompt=samples[0].prompt if samples else trigger or "a product photo",
         kohya_file=KOHYA_FILE,
-        finding=_finding(subject.evaluation.comparisons[0]) if subject.evaluation else "",
+        finding=_finding(subject.evaluation.comparisons[0], subject.evaluation.undecided) if subject.evaluation else "",
         loss=_small(subject.training.loss_difference),
     )
     return f"---\n{header}\n---\n\n{body.strip()}\n"
@@ -96,7 +100,7 @@ def front_matter(
     values: dict[str, Any] = {"license": licence.id}
     if licence.id == "other":
         values |= {"license_name": _slug(licence.name), "license_link": licence.link}
-    if is_on_hub(subject.base.name):
+    if _is_on_hub(subject):
         values |= {"base_model": subject.base.name, "base_model_relation": "adapter"}
     if manifest and manifest.source.get("kind") == "hub" and is_on_hub(str(manifest.source.get("name"))):
         values["datasets"] = [manifest.source["name"]]
@@ -113,6 +117,11 @@ def front_matter(
     return ModelCardData(**{name: value for name, value in values.items() if value}).to_yaml()
 
 
+def _is_on_hub(subject: Subject) -> bool:
+    """The base came from the Hub; a folder here may have a name of the same form."""
+    return is_on_hub(subject.base.name) and subject.base.commit is not None
+
+
 def find_samples(evaluation: EvaluationReport, drawings: Path) -> list[Sample]:
     """A few of the pictures that the adapter drew for its evaluation, with different captions; none if they are gone.
 
@@ -121,7 +130,7 @@ def find_samples(evaluation: EvaluationReport, drawings: Path) -> list[Sample]:
     lines = evaluation.scores.read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["arm"] == "adapter"]
     chosen = _spread(list({row["caption"]: row for row in reversed(rows)}.values()))
-    for folder in sorted(drawings.glob("*")):
+    for folder in sorted(drawings.glob("[!.]*")):
         found = [Sample(row["caption"], row["seed"], folder / row["image"]) for row in chosen]
         if all(_is_of(sample, evaluation.adapter_sha256) for sample in found):
             return found
@@ -170,9 +179,11 @@ def _title(subject: Subject) -> str:
     return f"{name[:1].upper()}{name[1:]}: LoRA for {public_name(subject.base.name)}"
 
 
-def _finding(against_base: Comparison) -> str:
+def _finding(against_base: Comparison, undecided: str) -> str:
     if against_base.identical:
         return "It draws the same pictures as the base: no difference."
+    if undecided or against_base.clip_score is None:
+        return f"No verdict{f', because {undecided}' if undecided else ''}."
     if against_base.is_better:
         return "It draws the captions of photos that it has never seen better than the base."
     return (
@@ -182,8 +193,8 @@ def _finding(against_base: Comparison) -> str:
     )
 
 
-def _small(found: Interval) -> str:
-    return f"{found.mean:+.4f} ({found.level:.0%} interval {found.low:+.4f} to {found.high:+.4f})"
+def _small(found: Interval | None) -> str:
+    return "not known: too few validation photos" if found is None else found.text(4)
 
 
 def _source(source: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shoes.litter import litter_in, without_litter
 from shoes.publishing.kohya import NAME, Provenance, kohya_metadata, network_alpha
 from shoes.publishing.licence import public_name
 from shoes.spec import TrainSpec
@@ -46,9 +47,9 @@ def export(target: Path, weights: "Mapping[str, torch.Tensor]", spec: TrainSpec,
 def copy_export(source: Path, target: Path) -> None:
     """Put a copy of an exported adapter in the place of another, atomically."""
     with new_folder(target) as folder:
-        for path in sorted(source.iterdir()):
+        for path in sorted(without_litter(source.iterdir(), source)):
             if path.is_dir():
-                shutil.copytree(path, folder / path.name)
+                shutil.copytree(path, folder / path.name, ignore=litter_in)
             elif path.name != MANIFEST:
                 shutil.copyfile(path, folder / path.name)
 

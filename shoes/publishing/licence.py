@@ -1,7 +1,9 @@
 """The licence that an adapter inherits from its base model."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import PurePath, PureWindowsPath
+
+from shoes.spec.names import is_path, names_weights
 
 _HUB = "https://huggingface.co"
 
@@ -50,9 +52,10 @@ def licence_of(base_model: str) -> Licence:
 
 def is_on_hub(name: str) -> bool:
     """The name can only be a model id on the Hub: owner/name."""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~", "data/"))
+    return not is_path(name)
 
 
 def public_name(base_model: str) -> str:
     """A model's name without the folders of the machine that it is on."""
-    return PurePath(base_model).name if PurePath(base_model).is_absolute() or base_model[:1] in "~." else base_model
+    is_place = PurePath(base_model).is_absolute() or base_model[:1] in "~." or names_weights(base_model)
+    return PureWindowsPath(base_model).name if is_place else base_model  # takes slashes of both kinds

@@ -12,6 +12,7 @@ from shoes.errors import ExportError
 from shoes.model.load import load_pipeline, quiet_libraries
 from shoes.publishing.proof import mean_difference, updates_of
 from shoes.spec import SchedulerName
+from shoes.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +62,7 @@ def write_merged(
     pipeline.scheduler = _own_scheduler(base)
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(target, variant="fp16", safe_serialization=True)
+    _write_as_published(target, base)
     _tidy(target)
     rounded = _draw_in_fp32(pipeline, sampler, draw)
     del pipeline
@@ -122,19 +124,33 @@ def _require_weights(folder: Path, unet: "torch.nn.Module", expected: "dict[str,
 
 
 def _own_scheduler(base: Path) -> Any:
-    """The scheduler that the base names in its index."""
+    """The scheduler that the base names in its index; DDIM where this diffusers knows no such class."""
     import diffusers
 
     index = json.loads((base / "model_index.json").read_text(encoding="utf-8"))
-    kind = getattr(diffusers, index["scheduler"][1])
+    _, name = index.get("scheduler") or (None, None)
+    kind = getattr(diffusers, str(name), diffusers.DDIMScheduler)
     return kind.from_pretrained(base, subfolder="scheduler", local_files_only=True)
+
+
+def _write_as_published(folder: Path, base: Path) -> None:
+    """Undo what transformers 5 writes in a way of its own.
+
+    Earlier releases, and tools that read the files themselves, know the text encoder's weights as `text_model.…` only:
+    of others they take none, and random ones in their place. Their tokenizer reads vocab.json and merges.txt.
+    """
+    weights = folder / "text_encoder/model.fp16.safetensors"
+    tensors = {name.removeprefix("text_model."): tensor for name, tensor in read_tensors(weights).items()}
+    write_tensors(weights, {f"text_model.{name}": tensor for name, tensor in tensors.items()})
+    shutil.rmtree(folder / "tokenizer")
+    shutil.copytree(base / "tokenizer", folder / "tokenizer", ignore=shutil.ignore_patterns(".*"))
 
 
 def _tidy(folder: Path) -> None:
     """Take the folder that the base was loaded from out of the configs, and let weights be read by who reads those."""
-    for file in folder.rglob("*.json"):
+    for file in folder.rglob("[!.]*.json"):
         content = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(content, dict) and (content.pop("_name_or_path", None) or content.pop("name_or_path", None)):
             file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    for file in folder.rglob("*.safetensors"):
+    for file in folder.rglob("[!.]*.safetensors"):
         shutil.copymode(folder / "model_index.json", file)

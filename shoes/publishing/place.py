@@ -5,6 +5,7 @@ from pathlib import Path
 
 from shoes.environment.disk import free_bytes, is_writable
 from shoes.errors import NotReady, Problem
+from shoes.litter import visible
 from shoes.progress import size
 from shoes.storage import MANIFEST, sha256
 
@@ -54,8 +55,8 @@ def require_room(out: Path, needed: int) -> None:
 
 def visible_files(folder: Path) -> list[str]:
     """Files below a folder by POSIX path, without what systems hide in folders."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    files = (path for path in visible(folder.rglob("*"), folder) if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def _written(out: Path) -> dict[str, str] | None:

@@ -37,12 +37,11 @@ def decide(evaluation: EvaluationReport, gate: GateSpec, champion: Champion | No
             f"the champion (version {champion.version}) belongs to another base model, and can't be compared; "
             "give this base model a publish.registered_model of its own",
         )
-    if evaluation.stand_in:
-        return Decision(False, f"{evaluation.stand_in}; evaluate again when the right one is here: shoes model fetch")
-    if evaluation.memorisation is not None and evaluation.memorisation.fires:
-        return Decision(False, f"the memorisation alarm fired: {evaluation.memorisation.reason}")
+    if found := _faults(evaluation):
+        return Decision(False, found)
+    is_seen = {"dino_similarity": any(judge.role == "dino" for judge in evaluation.judges)}
     for comparison in evaluation.comparisons:
-        why_not = _why_not(comparison, gate)
+        why_not = _why_not(comparison, gate, is_measured=is_seen.get(gate.metric, True))
         if why_not:
             return Decision(False, why_not)
     best = evaluation.comparisons[-1]
@@ -51,13 +50,26 @@ def decide(evaluation: EvaluationReport, gate: GateSpec, champion: Champion | No
     )
 
 
-def _why_not(comparison: Comparison, gate: GateSpec) -> str:
+def _faults(evaluation: EvaluationReport) -> str:
+    """What keeps any adapter from being judged, whatever the differences; empty when nothing does."""
+    if evaluation.stand_in:
+        return f"{evaluation.stand_in}; evaluate again when the right one is here: shoes model fetch"
+    if evaluation.memorisation is not None and evaluation.memorisation.fires:
+        return f"the memorisation alarm fired: {evaluation.memorisation.reason}"
+    if evaluation.undecided and not evaluation.comparisons[0].identical:
+        return f"no verdict, because {evaluation.undecided}"
+    return ""
+
+
+def _why_not(comparison: Comparison, gate: GateSpec, *, is_measured: bool) -> str:
     """What keeps the adapter from taking the other's place; empty when nothing does."""
     found, name = comparison.difference(gate.metric), NAMES[gate.metric]
     if comparison.identical:
         return f"it draws the same pictures as the {comparison.against}: no difference"
-    if found is None:
+    if found is None and not is_measured:
         return f"{name} was not measured: DINOv2 could not be had; evaluate again when it is here: shoes model fetch"
+    if found is None:
+        return f"there are too few test photos to tell its {name} from the {comparison.against}'s; more photos would"
     if found.low > gate.min_difference:
         return ""
     word = "worse than" if found.high < 0 else "not reliably better than"

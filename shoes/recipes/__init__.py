@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from shoes.errors import ConfigurationError, Problem
 from shoes.settings import section_variables
 from shoes.spec import Recipe
+from shoes.spec.names import is_address, without_secrets
 
 FOLDER = Path(__file__).parent
 Layer = dict[str, Any]
@@ -23,7 +24,7 @@ Layer = dict[str, Any]
 
 def names() -> tuple[str, ...]:
     """Recipes that ship with the project."""
-    return tuple(sorted(file.stem for file in FOLDER.glob("*.toml")))
+    return tuple(sorted(file.stem for file in FOLDER.glob("[!.]*.toml")))
 
 
 def load(name_or_file: str = "overnight", overrides: Mapping[str, str] | None = None) -> Recipe:
@@ -79,11 +80,16 @@ def _explain_one(loc: tuple[str | int, ...], kind: str, message: str, value: Any
     if kind == "extra_forbidden":
         return Problem(where, "there is no such field", _nearest(where))
     text = message.removeprefix("Value error, ")
-    given = "" if isinstance(value, dict | BaseModel) or value is None else f" (given: {value!r})"
+    given = "" if isinstance(value, dict | BaseModel) or value is None else f" (given: {_shown(value)!r})"
     field = fields().get(where)
     if field is None:
         return Problem(where, text + given, "correct the fields that it names")
     return Problem(where, text + given, f"for example {default_text(field)}: {field.description}")
+
+
+def _shown(value: Any) -> Any:
+    """A value as it is told: addresses of models may hold a token."""
+    return without_secrets(value) if isinstance(value, str) and is_address(value) else value
 
 
 def default_text(field: FieldInfo) -> str:

@@ -1,8 +1,11 @@
 """What a stage hands on: frozen, JSON-able, small. Paths are absolute."""
 
 from shoes.reports.base import (
+    FEW_UNITS,
     Interval,
     Report,
+    Unit,
+    interval_metrics,
 )
 from shoes.reports.evaluation import (
     ArmScores,
@@ -20,6 +23,7 @@ from shoes.reports.evaluation import (
 from shoes.reports.inputs import (
     CheckResult,
     DataReport,
+    Defect,
     EnvironmentReport,
     FileCheck,
     ModelCheck,
@@ -46,6 +50,7 @@ from shoes.reports.training import (
 )
 
 __all__ = [
+    "FEW_UNITS",
     "ArmScores",
     "Breakdown",
     "CheckResult",
@@ -54,6 +59,7 @@ __all__ = [
     "ClosePair",
     "Comparison",
     "DataReport",
+    "Defect",
     "Distance",
     "EnvironmentReport",
     "EvaluationReport",
@@ -80,4 +86,6 @@ __all__ = [
     "StageRun",
     "StageTime",
     "TrainReport",
+    "Unit",
+    "interval_metrics",
 ]

@@ -54,7 +54,7 @@ class ArmScores(Report):
     clip_score: float | None
     """Mean of 100 × max(cos(image, text), 0); none for the training photos, which are compared as pictures only."""
     clip_score_interval: Interval | None
-    """Of 100 × the unclamped cosine."""
+    """Of 100 × the unclamped cosine; none where there are too few captions or pictures."""
     clip_image_similarity: float | None
     """Mean of 100 × cos(image, real test photo of the same product); none for the real photos."""
     second_clip_score: float | None = None
@@ -72,8 +72,9 @@ class Comparison(Report):
     """Adapter minus another arm, paired by caption and seed."""
 
     against: str
-    clip_score: Interval
-    clip_image_similarity: Interval
+    clip_score: Interval | None
+    """None here and for the others: not measured, or too few captions, pictures or photos to tell."""
+    clip_image_similarity: Interval | None
     identical: bool
     """Both drew the same pictures: no difference, whatever the interval."""
     second_clip_score: Interval | None = None
@@ -95,7 +96,7 @@ class Comparison(Report):
     @property
     def is_better(self) -> bool:
         """The whole interval of the CLIP score difference lies above 0."""
-        return not self.identical and self.clip_score.low > 0
+        return not self.identical and self.clip_score is not None and self.clip_score.low > 0
 
 
 class Breakdown(Report):
@@ -109,7 +110,7 @@ class Breakdown(Report):
     """Mean CLIP score."""
     base: float
     difference: Interval | None
-    """Adapter minus base; none where there is only one caption."""
+    """Adapter minus base; none where there are too few captions."""
 
 
 class ClosePair(Report):
@@ -180,6 +181,8 @@ class EvaluationReport(Report):
     """Precision that was asked for, in points of the CLIP difference."""
     notes: tuple[str, ...] = ()
     """What was left out, drawn again or judged by another model, and why."""
+    undecided: str = ""
+    """Why the adapter can't be compared with the base, as the rest of a sentence; empty: it can."""
 
     @property
     def stand_in(self) -> str:

@@ -58,6 +58,22 @@ class FileCheck(Report):
     """Where the expected hash came from."""
 
 
+class Defect(Report):
+    """Why what would be loaded is not what is in a model's files, in one of its networks or its tokenizer."""
+
+    kind: Literal["missing", "left over", "misshapen", "whole numbers", "not finite", "shards", "unreadable", "words"]
+    where: str
+    """Path of the file within the model."""
+    count: int = 1
+    """Tensors, or files, that it is about."""
+    total: int = 0
+    """Of how many; 0 where that says nothing."""
+    names: tuple[str, ...] = ()
+    """The first three of them."""
+    detail: str = ""
+    """What is wrong, where names don't say it."""
+
+
 class ModelCheck(Report):
     """All files of one model as they are now; nothing was downloaded."""
 
@@ -67,6 +83,10 @@ class ModelCheck(Report):
     files: tuple[FileCheck, ...]
     problems: tuple[str, ...]
     """What is wrong, for people; empty when the model is whole."""
+    defects: tuple[Defect, ...] = ()
+    """What is wrong with the content of files that are whole; `problems` tells it as well."""
+    values_read: bool = True
+    """NaN and infinity were looked for in all weights."""
 
 
 class ModelsReport(Report):

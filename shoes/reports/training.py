@@ -11,7 +11,8 @@ class HeldOutLoss(Report):
 
     step: int
     mean: float
-    standard_error: float
+    standard_error: float | None
+    """None where there is one photo."""
     train_mean: float
     """The same on as many fixed training images."""
 
@@ -64,7 +65,9 @@ class Intervention(Report):
 
     step: int
     """The step that could not be taken as it was."""
-    kind: Literal["again", "precision", "learning_rate", "micro_batch", "checkpointing", "cache", "checkpoint", "disk"]
+    kind: Literal[
+        "again", "precision", "learning_rate", "micro_batch", "checkpointing", "cache", "checkpoint", "disk", "machine"
+    ]
     detail: str
     """In words, for people."""
 
@@ -97,7 +100,8 @@ class CheckpointScores(Report):
     loss: float
     """Held-out loss."""
     loss_minus_best: Interval | None = None
-    """Held-out loss minus the lowest one, paired by photo; none for the lowest itself and for what is not kept."""
+    """Held-out loss minus the lowest one, paired by photo; none for the lowest itself, for what is not kept, and
+    where there are too few photos or captions."""
     is_shortlisted: bool = False
     """Its loss is within one paired standard error of the lowest."""
     clip_score: float | None = None
@@ -105,7 +109,7 @@ class CheckpointScores(Report):
     clip_minus_best: Interval | None = None
     """CLIP score minus that of the shortlisted one with the highest, paired by caption."""
     cmmd: float | None = None
-    """Distance of its pictures from the validation photos."""
+    """Distance of its pictures from the validation photos; none where these are too few."""
     cmmd_error: float | None = None
     """Standard error of that."""
 
@@ -155,8 +159,9 @@ class TrainReport(Report):
     """Step of the candidate that was exported."""
     losses: tuple[HeldOutLoss, ...]
     """One per validation; the first is the base (step 0)."""
-    loss_difference: Interval
-    """Held-out loss of the exported adapter minus that of the base, paired by image; below 0 is better."""
+    loss_difference: Interval | None
+    """Held-out loss of the exported adapter minus that of the base, paired by image; below 0 is better. None where
+    there are too few validation photos or captions to tell."""
     device: str
     precision: str
     num_trainable_parameters: int

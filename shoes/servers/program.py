@@ -39,7 +39,11 @@ def prefect_server(settings: Settings) -> Program | None:
     return Program(
         name="prefect-server",
         title="Prefect",
-        command=_python("prefect", "server", "start", "--host", settings.host, "--port", settings.prefect_port),
+        command=_python(
+            *("shoes.servers.durable", "prefect", "server", "start"),
+            *("--host", settings.host),
+            *("--port", settings.prefect_port),
+        ),
         log=settings.logs / "prefect-server.log",
         health=f"{local_api(settings)}/health",
         address=(settings.host, settings.prefect_port),

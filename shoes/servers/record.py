@@ -1,7 +1,7 @@
 """What `shoes up` runs, kept beside the data: for `shoes status` and `shoes down`, and for a start after a crash."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,9 @@ from shoes.errors import Busy
 from shoes.reports import Report
 from shoes.settings import Settings
 from shoes.storage import write_text
+
+NUM_FLOW_RUNS = 500
+"""As many are known at most; what was longer ago is taken up by nobody."""
 
 
 class Seat(Report):
@@ -58,6 +61,13 @@ class Running(Report):
     """Those that it started, by their name."""
 
 
+class FlowRuns(Report):
+    """Flow runs that have had a process here."""
+
+    machine: str
+    ids: tuple[str, ...]
+
+
 def _file(settings: Settings) -> Path:
     return settings.data / "servers" / "running.json"
 
@@ -100,7 +110,7 @@ def seated(settings: Settings) -> Iterator[None]:
 def anybody_seated(settings: Settings) -> bool:
     """A process that runs flows by itself is alive; what dead ones left is removed."""
     alive = False
-    for file in _seats(settings).glob("*.json"):
+    for file in _seats(settings).glob("[!.]*.json"):
         if Seat.model_validate_json(file.read_text(encoding="utf-8")).is_alive:
             alive = True
         else:
@@ -110,6 +120,30 @@ def anybody_seated(settings: Settings) -> bool:
 
 def _seats(settings: Settings) -> Path:
     return settings.data / "servers" / "runs"
+
+
+def flow_runs(settings: Settings, machine: str) -> list[str]:
+    """Ids of the flow runs that have had a process on a machine, the latest last.
+
+    A data folder that was carried from another machine knows those of that one, which are not asked for.
+    """
+    try:
+        known = FlowRuns.model_validate_json(_flow_runs(settings).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return []
+    return list(known.ids) if known.machine == machine else []
+
+
+def note_flow_runs(settings: Settings, machine: str, ids: Iterable[str]) -> None:
+    """Keep that flow runs have a process on this machine."""
+    known = flow_runs(settings, machine)
+    if new := [one for one in ids if one not in known]:
+        kept = FlowRuns(machine=machine, ids=tuple([*known, *new][-NUM_FLOW_RUNS:]))
+        write_text(_flow_runs(settings), kept.model_dump_json(indent=2))
+
+
+def _flow_runs(settings: Settings) -> Path:
+    return settings.data / "servers" / "flow-runs.json"
 
 
 def only_one(settings: Settings) -> FileLock:

@@ -38,6 +38,12 @@ class Definition:
         values = dict(self.environment) | _env_file(self.folder)
         return self.folder / Path(values.get("SHOES_DATA_DIR", "data")).expanduser()
 
+    @property
+    def servers(self) -> list[str]:
+        """Addresses of a team's servers that the service speaks with."""
+        values = dict(self.environment) | _env_file(self.folder)
+        return [values[name] for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI") if values.get(name)]
+
 
 def define(settings: Settings) -> Definition:
     """What would run with the settings and variables that are in force here."""

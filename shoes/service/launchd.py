@@ -9,11 +9,13 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 from shoes.errors import ServiceError
+from shoes.local_network import LOCAL_NETWORK, host_of, is_local
 from shoes.service.definition import RESTART_SECONDS, STOP_SECONDS, Definition
 from shoes.service.manager import State, call, require
 
 LABEL = "shoes.up"
 SECONDS_BETWEEN_LOOKS = 0.5
+_WAITING = ("/bin/sh", "-c", 'until cd "$0" 2>/dev/null; do sleep 10; done; exec "$@"')
 _PID = re.compile(r"^\s*pid = (\d+)$", re.MULTILINE)
 
 
@@ -33,20 +35,27 @@ class Launchd:
 
     @property
     def log(self) -> str:
-        """What it prints."""
-        return str(self.logs / "service.log")
+        """What it prints: below ~/Library where launchd may not open it, and would start nothing (exit 78)."""
+        folder = self.home / "Library/Logs/shoes" if self._is_guarded(self.logs) else self.logs
+        return str(folder / "service.log")
 
     def render(self, definition: Definition) -> bytes:
         """The agent's property list."""
-        return plistlib.dumps(agent(definition, self.log))
+        found = agent(definition, self.log)
+        if self._is_guarded(definition.folder):
+            found |= {"ProgramArguments": _when_it_is_there(definition), "WorkingDirectory": str(self.home)}
+        return plistlib.dumps(found)
 
     def read(self, content: bytes) -> Definition | None:
         """The definition of a property list."""
         try:
             found = plistlib.loads(content)
+            words = tuple(found["ProgramArguments"])
+            waits = words[: len(_WAITING)] == _WAITING
+            folder, *program = words[len(_WAITING) :] if waits else (found["WorkingDirectory"], *words)
             return Definition(
-                program=tuple(found["ProgramArguments"]),
-                folder=Path(found["WorkingDirectory"]),
+                program=tuple(program),
+                folder=Path(folder),
                 environment=dict(found["EnvironmentVariables"]),
             )
         except (plistlib.InvalidFileException, ExpatError, ValueError, KeyError, TypeError):
@@ -83,16 +92,26 @@ class Launchd:
         return "when you log in at the screen"
 
     def hints(self, definition: Definition) -> list[str]:
-        """Automatic login, and folders for which macOS wants a person's word."""
-        login = "to start after a power cut as well, let the Mac log you in by itself: System Settings → Users & Groups"
-        guarded = [self.home / name for name in ("Desktop", "Documents", "Downloads")] + [Path("/Volumes")]
-        asked = [
-            str(path) for path in (definition.folder, definition.data_dir) if any(map(path.is_relative_to, guarded))
+        """Automatic login, folders for which macOS wants a person's word, and servers in the local network."""
+        found = [
+            "to start after a power cut as well, let the Mac log you in by itself: System Settings → Users & Groups "
+            "(not to be had with FileVault, which waits for a password first)"
         ]
-        if not asked:
-            return [login]
-        places = " and ".join(dict.fromkeys(asked))
-        return [login, f"macOS asks once whether Python may read {places}: answer at the screen before the first night"]
+        asked = [str(path) for path in (definition.folder, definition.data_dir) if self._is_guarded(path)]
+        if asked:
+            places = " and ".join(dict.fromkeys(asked))
+            found.append(
+                f"macOS asks once whether Python may read {places}: answer at the screen before the first night"
+            )
+        servers = [host for address in definition.servers if is_local(host := host_of(address))]
+        if servers:
+            found.append(f"{', '.join(dict.fromkeys(servers))} is in the local network: {LOCAL_NETWORK}")
+        return found
+
+    def _is_guarded(self, path: Path) -> bool:
+        """It lies where launchd may not write, or where nothing may be yet: other drives, a person's own folders."""
+        own = [self.home / name for name in ("Desktop", "Documents", "Downloads", "Library/Mobile Documents")]
+        return any(map(path.resolve().is_relative_to, [Path("/Volumes"), *(folder.resolve() for folder in own)]))
 
     def _leave(self) -> None:
         """Ended and gone: launchd answers while the service still stops, and takes no second one meanwhile."""
@@ -112,6 +131,11 @@ class Launchd:
     @property
     def _target(self) -> str:
         return f"{self._domain}/{LABEL}"
+
+
+def _when_it_is_there(definition: Definition) -> list[str]:
+    """The program of a folder whose drive may not be there yet when the person logs in."""
+    return [*_WAITING, str(definition.folder), *definition.program]
 
 
 def agent(definition: Definition, log: str) -> dict[str, Any]:

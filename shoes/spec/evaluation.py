@@ -5,20 +5,21 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from shoes.spec.base import Fraction, Metric, SchedulerName, Spec
+from shoes.spec.names import ModelName
 
 
 class EvalSpec(Spec, title="Evaluation"):
     """How base and adapter are drawn, scored and compared."""
 
-    clip_model_name_or_path: str = "openai/clip-vit-base-patch32"
+    clip_model_name_or_path: ModelName = "openai/clip-vit-base-patch32"
     """CLIP that scores the images; not the one inside the base model, which would be partly circular."""
     clip_revision: str | None = "c237dc49a33fc61debc9276459120b7eac67e7ef"
     """Commit of the CLIP model on the Hub: the first one that holds safetensors, main has only a pickle."""
-    second_clip_model_name_or_path: str | None = "openai/clip-vit-large-patch14"
+    second_clip_model_name_or_path: ModelName | None = "openai/clip-vit-large-patch14"
     """A second opinion; none: there is none. This one is the base's own text encoder, and so partly circular."""
     second_clip_revision: str | None = "32bd64288804d66eefd0ccbe215aa642df71cc41"
     """Commit of the second CLIP model on the Hub."""
-    dino_model_name_or_path: str | None = "facebook/dinov2-base"
+    dino_model_name_or_path: ModelName | None = "facebook/dinov2-base"
     """DINOv2, which compares pictures without words: likeness to the photo, diversity, memorisation; none: the CLIP
     that scores does it."""
     dino_revision: str | None = "f9e44c814b77203eaa57a6bdbbd535f21ede1415"

@@ -5,22 +5,25 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from shoes.spec.base import Fraction, Spec
+from shoes.spec.names import ModelName, names_weights
 
 
 class ModelSpec(Spec, title="Base model"):
     """The base model that the adapter is trained on."""
 
-    pretrained_model_name_or_path: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    """A model id on the Hub, or a folder in diffusers' format."""
+    pretrained_model_name_or_path: ModelName = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    """A model id on the Hub, a folder in diffusers' format, or a checkpoint in a single file (.safetensors)."""
     revision: str | None = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
     """Commit of the model on the Hub, so that every night starts from the same files."""
     variant: Literal["fp16"] | None = "fp16"
-    """Which of the model's weight files to use; fp16 halves the download."""
+    """Which of the model's weight files to use; fp16 halves the download. A single file has but one."""
 
     @property
     def short_name(self) -> str:
         """What people call the model: sd15, or the last part of its name; of a folder `model` what holds it."""
         *above, last = [part for part in self.pretrained_model_name_or_path.split("/") if part]
+        if names_weights(last):
+            return last.rpartition(".")[0]
         known = {"stable-diffusion-v1-5": "sd15"}
         return known.get(last, above[-1] if last == "model" and above else last)
 

@@ -62,21 +62,17 @@ class DrawingModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Find the base model, verify it, and load both."""
         from shoes.device import choose_device, measure
-        from shoes.model.files import diffusion_files, fetch
         from shoes.model.inference import admissible, choose_inference
         from shoes.model.load import load_pipeline
-        from shoes.settings import load_settings
-        from shoes.spec import InferenceSpec, ModelSpec
+        from shoes.spec import InferenceSpec
 
         config = context.model_config
-        base = ModelSpec.model_validate(config["model"])
-        wanted = diffusion_files(base.pretrained_model_name_or_path, base.revision, base.variant)
         import torch
 
         device = choose_device("auto", measure()).value
         # versions that were registered before there were options have none
         options, _ = admissible(InferenceSpec.model_validate(config.get("inference", {})), device)
-        self._base_dir = fetch(wanted, load_settings()).path
+        self._base_dir = _find_base(config)
         self._pipeline = load_pipeline(
             self._base_dir,
             device=device,
@@ -123,6 +119,30 @@ class DrawingModel(PythonModel):
                 resolution=self._config["resolution"],
             )
         )
+
+
+def _find_base(config: dict[str, Any]) -> Path:
+    """Folder of the base that the adapter was trained on, verified.
+
+    Raises:
+        ModelError: it is not here, or another model has its name now.
+    """
+    from shoes.errors import ModelError, Problem
+    from shoes.model.files import diffusion_files, fetch, fetch_converted
+    from shoes.settings import load_settings
+    from shoes.spec import ModelSpec
+
+    base, settings = ModelSpec.model_validate(config["model"]), load_settings()
+    wanted = diffusion_files(base.pretrained_model_name_or_path, base.revision, base.variant)
+    known = config.get("base_fingerprint")  # versions that were registered before have none
+    if known is not None and (kept := fetch_converted(known, wanted, settings)) is not None:
+        return kept  # what became of the file that it was made of does not matter
+    found = fetch(wanted, settings)
+    if known is not None and found.fingerprint != known:
+        fix = "restore the files of the base that it was trained on"
+        what = "is not the base that the adapter was trained on: its files have changed"
+        raise ModelError([Problem(found.name, what, fix)])
+    return found.path
 
 
 def _checked(config: dict[str, Any], params: dict[str, Any]) -> "tuple[EvalSpec, str]":

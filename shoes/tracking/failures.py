@@ -2,7 +2,8 @@
 
 import os
 
-from shoes.errors import TrackingRefused
+from shoes import local_network
+from shoes.errors import TrackingRefused, TrackingUnavailable
 
 UNAUTHENTICATED, FORBIDDEN = 401, 403
 """HTTP: nobody knows who asks; and that one may not."""
@@ -66,6 +67,13 @@ def refusal(tracking_uri: str, error: BaseException) -> TrackingRefused:
             "the server's name to its --allowed-hosts"
         )
     return TrackingRefused(f"MLflow at {tracking_uri} refuses {said}: {fix}")
+
+
+def unavailable(tracking_uri: str, error: BaseException) -> TrackingUnavailable:
+    """What is told of a store that does not answer: what its client said, and what macOS may have to do with it."""
+    said = str(error).partition("\n")[0]
+    advice = local_network.advice(error)
+    return TrackingUnavailable(f"MLflow at {tracking_uri} does not answer: {said}" + (f" ({advice})" if advice else ""))
 
 
 def is_away(error: BaseException | None) -> bool:

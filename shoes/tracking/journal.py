@@ -19,6 +19,8 @@ from typing import Any, Self
 
 import orjson
 
+from shoes.durability import sync
+
 log = logging.getLogger(__name__)
 Event = dict[str, Any]
 _FIELDS: dict[str, dict[str, type]] = {
@@ -136,7 +138,7 @@ class Journal:
         Raises:
             OSError: some of it may not be there.
         """
-        os.fsync(self._file.fileno())
+        sync(self._file.fileno())
 
     def close(self) -> None:
         """Sync and close."""

@@ -15,14 +15,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from shoes.durability import make_engines_durable
 from shoes.errors import TrackingRefused, TrackingUnavailable
+from shoes.litter import without_litter
 from shoes.settings import hand_on
-from shoes.storage import write_text
+from shoes.storage import found_below, where_now, write_text
 from shoes.tracking.database import make_database
-from shoes.tracking.failures import failures, is_refused, refusal
+from shoes.tracking.failures import failures, is_refused, refusal, unavailable
 from shoes.tracking.journal import Event, read_with_offsets
 from shoes.tracking.origin import origin
 from shoes.tracking.pages import bookmark, read_bookmark
@@ -67,6 +69,8 @@ def connect(tracking_uri: str) -> "MlflowClient":
     with _LOADING:
         import mlflow
 
+        make_engines_durable()
+
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a page for what we say in a line
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -102,8 +106,7 @@ class Mirror:
             if is_refused(error):
                 self._client = None  # who opens it again looks into .env again
                 raise refusal(self._to.tracking_uri, error) from error
-            reason = str(error).partition("\n")[0]
-            raise TrackingUnavailable(f"MLflow at {self._to.tracking_uri} does not answer: {reason}") from error
+            raise unavailable(self._to.tracking_uri, error) from error
 
     def _catch_up(self) -> None:
         if self._client is None and self._is_up_to_date():
@@ -191,9 +194,10 @@ class Mirror:
 
         assert self._client is not None
         assert self.run_id is not None
-        if self._has_image(event) or not Path(event["path"]).exists():
+        path = self._place(event)
+        if self._has_image(event) or not path.exists():
             return
-        with Image.open(event["path"]) as image:
+        with Image.open(path) as image:
             self._client.log_image(
                 self.run_id,
                 image.convert("RGB"),
@@ -210,15 +214,26 @@ class Mirror:
         name = re.compile("images/" + "[%+]".join(map(re.escape, parts)) + "[%+]")
         return any(name.match(file.path) for file in self._client.list_artifacts(self.run_id, "images"))
 
+    def _place(self, event: Event) -> Path:
+        """Where an event's file is now: the data folder may have been carried to another place since."""
+        path = where_now(Path(event["path"]), self._journal.parent)
+        return path if path.exists() else found_below(self._journal.parents[2], path)
+
     def _send_artifact(self, event: Event) -> None:
         assert self._client is not None
-        path = Path(event["path"])
+        path = self._place(event)
         if path.is_dir():
-            self._client.log_artifacts(self.run_id, str(path), event["folder"] or None)
+            self._send_folder(path, event["folder"])
         elif path.exists():
             self._client.log_artifact(self.run_id, str(path), event["folder"] or None)
         else:
             log.warning("%s is gone and can't be kept in MLflow", path)
+
+    def _send_folder(self, folder: Path, target: str) -> None:
+        assert self._client is not None
+        for file in sorted(path for path in without_litter(folder.rglob("*"), folder) if path.is_file()):
+            place = PurePosixPath(target, file.relative_to(folder).parent.as_posix())
+            self._client.log_artifact(self.run_id, str(file), None if place == PurePosixPath() else str(place))
 
     def _send_data_set(self, event: Event) -> None:
         """MLflow keeps an input of the same name and digest once in a run."""

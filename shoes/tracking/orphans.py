@@ -48,7 +48,9 @@ def close_orphans(settings: Settings) -> list[Closed]:
     Runs that somebody works on are left alone. While MLflow is away the journals keep it.
     """
     return [
-        closed for journal in sorted(settings.runs.glob("*/journal.jsonl")) if (closed := _settle(journal, settings))
+        closed
+        for journal in sorted(settings.runs.glob("[!.]*/journal.jsonl"))
+        if (closed := _settle(journal, settings))
     ]
 
 

@@ -11,7 +11,16 @@ from pathlib import Path
 import tomli_w
 
 from shoes import environment
-from shoes.reports import ArmScores, Comparison, DataReport, EvaluationReport, Interval, PromotionReport, TrainReport
+from shoes.litter import visible
+from shoes.reports import (
+    ArmScores,
+    Comparison,
+    DataReport,
+    EvaluationReport,
+    PromotionReport,
+    TrainReport,
+    interval_metrics,
+)
 from shoes.settings import PROJECT_ROOT, Settings, load_settings
 from shoes.spec import GateSpec, Recipe
 from shoes.storage import fingerprint, pretty_json, sha256, write_text
@@ -84,7 +93,7 @@ def data_set(journal: Journal, job: Job, data: DataReport) -> None:
             context=inputs.CONTEXTS[split],
             about=inputs.about(folder, found if folder.parent == data.path else None),
         )
-    for file in sorted(data.description.glob("[!m.]*")) if data.description else ():
+    for file in sorted(visible(data.description.glob("[!m.]*"), data.description)) if data.description else ():
         journal.artifact(f"data/{data.fingerprint[:16]}/{file.name}", file, "data")
 
 
@@ -161,10 +170,7 @@ def _arm_metrics(arm: ArmScores) -> Iterator[tuple[str, float]]:
 
 def _comparison_metrics(comparison: Comparison) -> Iterator[tuple[str, float]]:
     for metric in ("clip_score", "clip_image_similarity", "second_clip_score", "dino_similarity", "held_out_loss"):
-        interval: Interval | None = getattr(comparison, metric)
-        if interval is not None:
-            key = f"eval/{metric}_minus_{comparison.against}"
-            yield from ((key, interval.mean), (f"{key}_low", interval.low), (f"{key}_high", interval.high))
+        yield from interval_metrics(f"eval/{metric}_minus_{comparison.against}", getattr(comparison, metric)).items()
     if comparison.cmmd is not None:
         yield f"eval/cmmd_minus_{comparison.against}", comparison.cmmd.value
         yield f"eval/cmmd_minus_{comparison.against}_error", comparison.cmmd.standard_error

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shoes.errors import TrackingUnavailable
+from shoes.litter import litter_in
 from shoes.storage import new_folder
-from shoes.tracking.failures import FORBIDDEN, failures, is_away, is_missing, is_refused, refusal
+from shoes.tracking.failures import FORBIDDEN, failures, is_away, is_missing, is_refused, refusal, unavailable
 from shoes.tracking.mirror import connect
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Registry:
                         return False
                     raise
                 with new_folder(target) as new:
-                    shutil.copytree(found, new, dirs_exist_ok=True)
+                    shutil.copytree(found, new, dirs_exist_ok=True, ignore=litter_in)
         return True
 
     def register(self, candidate: Candidate) -> str:
@@ -154,7 +154,7 @@ class _Reachable:
         if is_refused(error):
             raise refusal(self._uri, error) from error
         if is_away(error):
-            raise TrackingUnavailable(f"MLflow at {self._uri} does not answer: {error}") from error
+            raise unavailable(self._uri, error) from error
 
 
 def _signature(config: dict[str, Any]) -> "ModelSignature":

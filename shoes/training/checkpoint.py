@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+_NAME = re.compile(r"step-\d{6,}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def _state(snapshot: Snapshot) -> dict[str, object]:
 
 def latest(folder: Path) -> Snapshot | None:
     """The newest checkpoint that verifies; broken ones are passed over and said so."""
-    for candidate in reversed(_all(folder)):
+    for candidate in reversed(step_folders(folder)):
         if problems := damage(candidate):
             log.warning("checkpoint %s is passed over: %s", candidate.name, "; ".join(problems))
             continue
@@ -90,10 +92,22 @@ def _load(folder: Path) -> Snapshot:
     )
 
 
-def _all(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+def latest_step(folder: Path) -> int:
+    """The step of the newest checkpoint that verifies; 0 where there is none."""
+    whole = (number_of(path) for path in reversed(step_folders(folder)) if not damage(path))
+    return next(whole, 0)
+
+
+def step_folders(folder: Path) -> list[Path]:
+    """Folders of single steps in order; not what a person or a system has put beside them, `step-000050 copy` say."""
+    return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir())
+
+
+def number_of(step_folder: Path) -> int:
+    """The step of one of `step_folders`."""
+    return int(step_folder.name.removeprefix("step-"))
 
 
 def _prune(folder: Path, keep: int) -> None:
-    for old in _all(folder)[:-keep]:
+    for old in step_folders(folder)[:-keep]:
         remove_path(old)

@@ -10,7 +10,7 @@ from pathlib import Path
 from shoes.device import Watch
 from shoes.progress import duration
 from shoes.publishing.export import adapter_sha256, export, weights_of
-from shoes.reports import TrainReport
+from shoes.reports import TrainReport, interval_metrics
 from shoes.storage import pretty_json, write_text
 from shoes.tracking.journal import Event, Journal, read_events
 from shoes.training.saving import best_candidates, provenance
@@ -69,9 +69,7 @@ def conclude(session: Session, journal: Journal, watch: Watch, ended_early: str 
 def _record(report: TrainReport, journal: Journal) -> None:
     values = {
         "train/chosen_step": report.chosen_step,
-        "val/loss_difference": report.loss_difference.mean,
-        "val/loss_difference_low": report.loss_difference.low,
-        "val/loss_difference_high": report.loss_difference.high,
+        **interval_metrics("val/loss_difference", report.loss_difference),
     }
     journal.metrics("train/end", report.step, values)
     journal.artifact("adapter", report.adapter_dir, "adapter")

@@ -18,6 +18,7 @@ from shoes.environment.disk_need import ADAPTER_FORMATS, FLOAT_BYTES, geometry_o
 from shoes.progress import duration, size
 from shoes.reports import HeldOutLoss
 from shoes.storage import damage, leftovers, remove_path, size_of
+from shoes.training.checkpoint import step_folders
 from shoes.training.run import Job
 from shoes.training.saving import best_candidates
 
@@ -63,7 +64,7 @@ def estimate_need(job: Job) -> Need:
 
 def measure_need(job: Job) -> Need:
     """What the next save takes, by the largest so far; an estimate before there are any."""
-    sizes = [max(map(size_of, _steps(place)), default=0) for place in (job.checkpoints, job.candidates)]
+    sizes = [max(map(size_of, step_folders(place)), default=0) for place in (job.checkpoints, job.candidates)]
     return _need(*sizes) if all(sizes) else estimate_need(job)
 
 
@@ -150,10 +151,6 @@ class DiskGuard:
         return f"the disk is nearly full: {free} free, {needed} needed in {folder}"
 
 
-def _steps(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
-
-
 def _changed(folder: Path) -> int:
     """When something was last added to a folder or removed from it."""
     try:
@@ -163,13 +160,13 @@ def _changed(folder: Path) -> int:
 
 
 def _spare_checkpoints(job: Job) -> list[Path]:
-    found = _steps(job.checkpoints)
+    found = step_folders(job.checkpoints)
     whole = next((path for path in reversed(found) if not damage(path)), None)
     return [path for path in found if path != whole] if whole else []
 
 
 def _spare_candidates(job: Job, losses: Sequence[HeldOutLoss]) -> list[Path]:
-    found = _steps(job.candidates)
+    found = step_folders(job.candidates)
     best_first = [job.candidate(step) for step in best_candidates(job, losses)]
     kept = {*best_first[:1], *found[-1:]}
     others = [path for path in found if path not in best_first]

@@ -76,7 +76,11 @@ def _describe(decisions: Decisions, journal: Journal) -> None:
     names = ("device", "precision", "checkpointing", "micro_batch", "processes")
     tags = {name: str(getattr(decisions, name)) for name in names}
     parity = in_words(decisions.parity) or "fp32 on the CPU is what other precisions are compared with"
-    journal.tags("decisions", {**tags, "parity": parity})
+    moves = [n for n, done in enumerate(decisions.interventions, start=1) if done.kind == "machine"]
+    journal.tags(f"decisions/{moves[-1]}" if moves else "decisions", {**tags, "parity": parity})
+    for number in moves:
+        done = decisions.interventions[number - 1]
+        journal.tags(f"intervention/{number}", {f"intervention.{number}": f"step {done.step}: {done.detail}"})
 
 
 def _tune(session: Session, watch: Watch) -> None:

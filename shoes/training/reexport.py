@@ -38,10 +38,12 @@ def export_chosen(
 
 def _record(report: TrainReport, choice: CheckpointChoice, journal: Journal) -> None:
     name = f"choice/{choice.fingerprint}"
-    values: dict[str, float] = {"choice/step": choice.step, "choice/loss_difference": report.loss_difference.mean}
+    values: dict[str, float] = {"choice/step": choice.step}
+    if report.loss_difference is not None:
+        values["choice/loss_difference"] = report.loss_difference.mean
     for row in choice.checkpoints:
-        if row.clip_score is not None and row.cmmd is not None:
-            values |= {f"choice/clip_score/{row.step}": row.clip_score, f"choice/cmmd/{row.step}": row.cmmd}
+        scores = {f"choice/clip_score/{row.step}": row.clip_score, f"choice/cmmd/{row.step}": row.cmmd}
+        values |= {name: value for name, value in scores.items() if value is not None}
     journal.metrics(name, report.step, values)
     journal.tags(f"{name}/tags", {"checkpoint_reason": choice.reason, "adapter_sha256": report.adapter_sha256})
     journal.artifact(f"adapter/{report.adapter_sha256[:16]}", report.adapter_dir, "adapter")

@@ -6,18 +6,21 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from shoes import device
+from shoes.device.decisions import memory_room
 from shoes.device.parity import in_words
 from shoes.errors import Busy
 from shoes.reports import DataReport, Intervention, ModelReport, ParityTrial, TrainReport
 from shoes.spec import EvalSpec, InferenceSpec, Recipe, TrainSpec
-from shoes.storage import fingerprint, hash_files, pretty_json, write_text
-from shoes.training import choice
+from shoes.storage import fingerprint, hash_files, pretty_json, where_now, write_text
+from shoes.training import checkpoint, choice
+from shoes.training.moving import on_this_machine
 from shoes.training.parity import check_device
 
 log = logging.getLogger(__name__)
@@ -123,6 +126,10 @@ class Decisions:
     """Steps from which on the learning rate is halved, each once more."""
     interventions: tuple[Intervention, ...] = ()
     """What the training did to save itself."""
+    machine: str = ""
+    """Name of the accelerator or the processor that this was decided for; empty in runs of earlier versions."""
+    memory_bytes: int = 0
+    """What a training may take there; 0 in runs of earlier versions."""
 
     def __post_init__(self) -> None:
         """What comes from JSON is made reports and tuples again."""
@@ -133,11 +140,24 @@ class Decisions:
 
 
 def plan_decisions(job: Job) -> Decisions:
-    """The run's decisions: those that are pinned, else what would be decided now. Nothing is written."""
+    """The run's decisions: those that are pinned, as far as they hold here, else what would be decided now.
+
+    Nothing is written.
+
+    Raises:
+        ConfigurationError: the recipe asks for what this machine can't do.
+    """
+    kept = kept_decisions(job)
+    if kept is None:
+        return _decide(job)
+    facts, saved = device.measure(), partial(checkpoint.latest_step, job.checkpoints)
+    return on_this_machine(kept, job.spec, facts, saved, lambda: _decide(job))
+
+
+def kept_decisions(job: Job) -> Decisions | None:
+    """What is pinned; None before the first start."""
     file = job.folder / "decisions.json"
-    if file.is_file():
-        return Decisions(**json.loads(file.read_text(encoding="utf-8")))
-    return _decide(job)
+    return Decisions(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 def keep_decisions(job: Job, decisions: Decisions) -> None:
@@ -146,26 +166,19 @@ def keep_decisions(job: Job, decisions: Decisions) -> None:
 
 
 def pin_decisions(job: Job) -> Decisions:
-    """The run's decisions, taken now if this is its first start: then the device is checked against the CPU, too, and
-    again where the run goes on on a device of another name."""
+    """The run's decisions, taken now if this is its first start here; then the device is checked against the CPU."""
     import torch
 
     pinned = plan_decisions(job)
     device.apply_limits(pinned.memory_limits)
-    file = job.folder / "decisions.json"
-    if not file.is_file() or _is_elsewhere(pinned):
-        pinned = _checked(job, pinned)
+    if pinned != kept_decisions(job):
+        if not pinned.parity:
+            pinned = _checked(job, pinned)
         keep_decisions(job, pinned)
     torch.set_num_threads(pinned.num_threads)
     log.info("device %s: %s", pinned.device, pinned.reasons["device"])
     log.info("precision %s: %s", device.precision_name(pinned.precision), pinned.reasons["precision"])
     return pinned
-
-
-def _is_elsewhere(pinned: Decisions) -> bool:
-    """Whether a run was checked on a device of another name. One from before names were written down was not."""
-    checked = {trial.device_name for trial in pinned.parity[-1:]} - {""}
-    return bool(checked) and checked != {device.measure().device_name}
 
 
 def _decide(job: Job) -> Decisions:
@@ -193,6 +206,8 @@ def _decide(job: Job) -> Decisions:
         fused_optimizer=values["optimizer"] == "fused",
         memory_limits=values["memory_limits"],
         processes=max(job.spec.devices, int(os.environ.get("WORLD_SIZE", "1"))),
+        machine=facts.device_name,
+        memory_bytes=memory_room(values["device"], facts),
     )
 
 
@@ -222,7 +237,8 @@ def with_parity(
         reasons["checkpointing"] = device.choose_checkpointing(spec, taken.device, taken.precision, facts).reason
         reasons.pop("micro_batch", None)  # the recipe's own: it is tuned anew
     kept = {name: why for name, why in planned.reasons.items() if not (is_elsewhere and name == "micro_batch")}
-    return replace(planned, **changed, reasons=kept | reasons, parity=trials)
+    room = memory_room(taken.device, facts)
+    return replace(planned, **changed, memory_bytes=room, reasons=kept | reasons, parity=trials)
 
 
 @contextmanager
@@ -253,8 +269,13 @@ def finished(job: Job) -> TrainReport | None:
     file = job.folder / "report.json"
     if not file.is_file():
         return None
-    report = TrainReport.model_validate_json(file.read_text(encoding="utf-8"))
+    report = _placed(TrainReport.model_validate_json(file.read_text(encoding="utf-8")), job.folder)
     whole = is_exported(report.adapter_dir) and adapter_sha256(report.adapter_dir) == report.adapter_sha256
     if not whole:
         log.warning("the adapter of a finished run is damaged: it is exported again from its checkpoint")
     return report if whole else None
+
+
+def _placed(report: TrainReport, folder: Path) -> TrainReport:
+    """A report with its paths where the run's folder lies now."""
+    return report.model_copy(update={"run_dir": folder, "adapter_dir": where_now(report.adapter_dir, folder)})

@@ -108,6 +108,6 @@ def prune_candidates(job: Job, losses: Sequence[HeldOutLoss]) -> None:
     ranked = best_candidates(job, losses)
     close = shortlist({step: kept_losses(job, step) for step in ranked}) if ranked else []
     kept = list(dict.fromkeys([*ranked[:1], *close, *ranked]))[: job.spec.candidates_total_limit]
-    for folder in sorted(job.candidates.glob("step-*")):
-        if int(folder.name.removeprefix("step-")) not in kept:
+    for folder in checkpoint.step_folders(job.candidates):
+        if checkpoint.number_of(folder) not in kept:
             remove_path(folder)

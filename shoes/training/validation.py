@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shoes.dataset import load_split
 from shoes.device import is_out_of_memory, release
 from shoes.evaluation.statistics import cluster_interval
+from shoes.evaluation.units import choose_units
 from shoes.model.inference import set_up_vae, vae_inference
 from shoes.model.load import assemble_pipeline
-from shoes.reports import HeldOutLoss, Interval
+from shoes.reports import FEW_UNITS, HeldOutLoss, Interval
 from shoes.sampling import draw
 from shoes.storage import fingerprint, is_whole, new_folder, write_text
 from shoes.tracking.journal import Journal
@@ -53,7 +55,7 @@ def validate(session: Session, journal: Journal) -> None:
     loss = HeldOutLoss(
         step=step,
         mean=float(held_out.mean()),
-        standard_error=float(per_image.std() / len(per_image) ** 0.5),
+        standard_error=float(per_image.std() / len(per_image) ** 0.5) if len(per_image) > 1 else None,
         train_mean=float(seen.mean()),
     )
     _keep(session.job, step, held_out.tolist())
@@ -67,15 +69,24 @@ def validate(session: Session, journal: Journal) -> None:
     session.losses = [*[known for known in session.losses if known.step != step], loss]
 
 
-def loss_difference(job: Job, captions: Sequence[str], step: int) -> Interval:
+def loss_difference(job: Job, captions: Sequence[str], step: int) -> Interval | None:
     """Held-out loss at `step` minus that of the base, paired by photo, photos of one caption together.
 
     Args:
         captions: of the validation split, in its order.
+
+    Returns:
+        None where there are too few photos or captions to tell.
     """
-    clusters = [captions[index] for index in held_out_photos(job, len(captions))]
+    photos = held_out_photos(job, len(captions))
     differences = (kept_losses(job, step) - kept_losses(job, 0)).mean(1).tolist()
-    return cluster_interval(differences, clusters, level=0.95, num_resamples=5000, seed=job.spec.seed)
+    shown = [captions[index] for index in photos]
+    is_few = len(set(shown)) < FEW_UNITS
+    seen = [record.caption for record in load_split(job.train_dir, decode=False)] if is_few else shown
+    units = choose_units(shown, [str(index) for index in photos], "photo", seen)
+    return cluster_interval(
+        differences, units.names, level=0.95, num_resamples=5000, seed=job.spec.seed, unit=units.unit
+    )
 
 
 def captions_of(cache: LatentCache) -> list[str]:

@@ -1,4 +1,5 @@
 import io
+import random
 from collections import Counter
 from collections.abc import Callable
 
@@ -7,7 +8,7 @@ from PIL import Image
 
 from shoes.dataset.groups import look, near_duplicates
 from shoes.dataset.photos import square
-from shoes.dataset.splits import RARE, SPLITS, assign, strata, subset
+from shoes.dataset.splits import LEAST_PHOTOS, RARE, SPLITS, _line, assign, strata, subset, too_small
 from shoes.spec import DataSpec
 
 Draw = Callable[..., Image.Image]
@@ -102,3 +103,62 @@ def test_a_subset_has_the_size_and_the_shares() -> None:
     chosen = subset(list(colours), colours, 16, seed=3)
     assert Counter(colours[name] for name in chosen) == {"black": 10, "white": 4, "red": 2}
     assert sorted(subset(list(colours), colours, 999, seed=3)) == sorted(colours)
+
+
+@pytest.mark.parametrize("number", range(1, 41))
+@pytest.mark.parametrize("colours", [1, 3, 40])
+def test_six_photos_or_more_leave_two_to_each_split(number: int, colours: int) -> None:
+    names = {f"shoe {n}": f"colour {n % colours}" for n in range(number)}
+    for seed in range(5):
+        placed = assign([[name] for name in names], strata(names, 10), DataSpec(seed=seed))
+        counts = Counter(placed.values())
+        assert placed.keys() == names.keys()
+        assert (too_small(placed) == {}) == (number >= 6)
+        if number >= 6:
+            assert all(counts[split] >= LEAST_PHOTOS for split in SPLITS)
+            assert counts["train"] >= counts["val"]
+            assert counts["val"] <= max(2, 0.15 * number + 1)
+
+
+def by_shares_alone(groups: list[list[str]], stratum_of: dict[str, str], spec: DataSpec) -> dict[str, str]:
+    """The rule as it was before small sets were looked after: data sets that people have were split by it."""
+    train = 1 - spec.val_fraction - spec.test_fraction
+    shares = {"train": train, "val": spec.val_fraction, "test": spec.test_fraction}
+    owed = dict.fromkeys(SPLITS, 0.0)
+    splits = {}
+    for group in _line(groups, stratum_of, spec.seed):
+        for split in SPLITS:
+            owed[split] += shares[split] * len(group)
+        chosen = max(SPLITS, key=lambda split: owed[split])
+        owed[chosen] -= len(group)
+        splits.update(dict.fromkeys(group, chosen))
+    return splits
+
+
+def can_be_split(sizes: list[int]) -> bool:
+    """Whether groups of these sizes can make three splits of two photos or more; every way is tried."""
+    ways: set[tuple[int, ...]] = {(0, 0, 0)}
+    for size in sizes:
+        ways = {tuple(sorted([*way[:n], min(2, way[n] + size), *way[n + 1 :]])) for way in ways for n in range(3)}
+    return (2, 2, 2) in ways
+
+
+def test_any_shape_of_a_small_set_is_split_where_it_can_be_and_whatever_was_right_stays() -> None:
+    """400 sets of groups of near-duplicates of all sizes, with fractions of all kinds."""
+    look = random.Random(15)
+    kept = 0
+    for _ in range(400):
+        sizes = [look.choice([1, 1, 1, 2, 3, 9]) for _ in range(look.randint(0, 14))]
+        groups = [[f"{group}-{n}" for n in range(size)] for group, size in enumerate(sizes)]
+        names = [name for group in groups for name in group]
+        colour_of = strata({name: look.choice("abc") for name in names}, look.choice([1, 4, 10]))
+        fractions = look.choice([(0.15, 0.15), (0.2, 0.2), (0.01, 0.3), (0.4, 0.4)])
+        spec = DataSpec(seed=look.randint(0, 99), val_fraction=fractions[0], test_fraction=fractions[1])
+        placed, before = assign(groups, colour_of, spec), by_shares_alone(groups, colour_of, spec)
+        assert sorted(placed) == sorted(names)
+        assert all(len({placed[name] for name in group}) == 1 for group in groups)
+        assert (too_small(placed) == {}) == can_be_split(sizes), sizes
+        if not too_small(before):
+            assert placed == before
+            kept += 1
+    assert kept > 100

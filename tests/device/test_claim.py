@@ -57,6 +57,16 @@ def wait_for(what: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+def test_a_lock_that_is_held_is_young(tmp_path: Path) -> None:
+    """macOS removes what is three days old from its temporary folder, and a second holder would find none."""
+    lock = tmp_path / "mps.lock"
+    lock.touch()
+    os.utime(lock, (0, 0))
+    with claimed(["mps"], "a night", tmp_path):
+        assert time.time() - lock.stat().st_mtime < 60
+        assert time.time() - lock.stat().st_atime < 60
+
+
 def test_who_comes_later_waits_says_once_for_whom_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "shoes")
     done = []

@@ -3,7 +3,7 @@
 import pytest
 
 from shoes.device import DeviceFacts, choose_device, choose_precision, decide, problems
-from shoes.device.decisions import largest_reduction, safer_precisions
+from shoes.device.decisions import largest_reduction, safer_precisions, too_large_picture
 from shoes.device.estimate import PARTS, training_bytes
 from shoes.device.facts import GIGABYTE, recommended_working_set
 from shoes.errors import ConfigurationError
@@ -261,6 +261,24 @@ def test_long_products_are_made_in_parts_where_no_chip_is_known_to_be_right(foun
     decisions = decide(TrainSpec(device=device), found)
     assert next(decision.value for decision in decisions if decision.name == "products") == products
     assert largest_reduction(device, found) == (32_766 if products == "parts" else None)
+
+
+@pytest.mark.parametrize(
+    ("found", "device", "resolution", "is_refused"),
+    [
+        (mac("M2 Max"), "mps", 1024, False),
+        (mac("M2 Max"), "mps", 1448, False),
+        (mac("M2 Max"), "mps", 1456, True),
+        (mac("M4"), "mps", 2048, False),
+        (mac("M2 Max"), "cpu", 2048, False),
+        (gpu(8, 0, 24), "cuda", 2048, False),
+    ],
+)
+def test_pictures_with_more_tokens_than_a_product_may_sum_are_refused(found, device, resolution, is_refused) -> None:
+    problem = too_large_picture(device, found, resolution)
+    assert (problem is not None) is is_refused
+    if problem is not None:
+        assert "1448" in problem.fix
 
 
 @pytest.mark.parametrize(

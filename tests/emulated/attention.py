@@ -24,6 +24,8 @@ def attend(computer: Computer, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         assert mask is None, "no attention that learns has a mask"
         assert not is_causal, "no attention that learns is causal"
         return _written_out(*inputs, scale)
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=inputs[0].dtype).masked_fill(mask.logical_not(), float("-inf"))
     call = Call(WITHOUT_GRADIENTS, tuple(x.dtype for x in inputs), tuple(tuple(x.shape) for x in inputs), "no_grad")
     kernel = torch.ops.aten._scaled_dot_product_attention_math.default
     arguments = (*(x.detach() for x in inputs), mask, 0.0, is_causal, None)

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from shoes import stages
 from shoes.spec import Recipe
-from shoes.training.objective import held_out_losses
+from shoes.training.objective import Objective, held_out_losses
 from shoes.training.run import Decisions, Job
 from shoes.training.session import Session, open_session
 from shoes.training.step import take_step
 from shoes.training.validation import draw_with_session
+from tests.emulated import faults
 from tests.emulated.tensor import Computer
 
 OPTIONS = {
@@ -83,9 +85,11 @@ def walk(session: Session, mps: Computer) -> list[float]:
 def test_options_together_take_a_step(micro: Micro, mps: Computer, name: str) -> None:
     options = dict(TOGETHER[name])
     session = session_on(job_of(micro, options), "mps", options)
-    walk(session, mps)
+    assert take_step(session)["train/grad_norm"] > 0
+    session.restore(session.snapshot())
     with session.as_exported():
-        held_out_losses(session.objective, session.validation, [0], seed=1, batch_size=8)
+        losses = held_out_losses(session.objective, session.validation, [0], seed=1, batch_size=8)
+    assert bool(losses.isfinite().all())
 
 
 @pytest.mark.slow
@@ -102,3 +106,48 @@ def test_each_option_takes_the_step_of_the_cpu(micro: Micro, mps: Computer, name
     with session.as_exported():
         (picture,) = draw_with_session(session, ["a red shoe"])
     assert len(set(picture.getdata())) > 100
+
+
+class DrawsOnTheDevice(torch.nn.Module):
+    """Dropout whose masks a generator of the CPU draws for the device."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        numbers = torch.rand(x.shape, device=x.device, generator=torch.Generator().manual_seed(0))
+        return x * (numbers > 0.1)
+
+
+def in_double(objective: Objective, clean: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return noise.double()
+
+
+def left_behind(objective: Objective, clean: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return noise.cpu()
+
+
+def by_numpy(objective: Objective, clean: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(noise.numpy()).to(clean.device)
+
+
+def test_what_a_step_must_not_ask_of_a_mac_is_found_by_name(micro: Micro, mps: Computer) -> None:
+    options = {"train.lora_dropout": "0.1"}
+    session = session_on(job_of(micro, options), "mps", options)
+
+    def found(error: type[Exception], words: str) -> None:
+        with pytest.raises(error, match=words):
+            take_step(session)
+
+    for target, error, words in (
+        (in_double, TypeError, "float64"),
+        (left_behind, RuntimeError, "at least two devices, mps:0 and cpu"),
+        (by_numpy, TypeError, "to numpy"),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Objective, "_target", target)
+            found(error, words)
+    with mps.faults.plant(faults.missing("native_group_norm")):
+        found(NotImplementedError, "aten::native_group_norm")
+    layer = next(module for module in session.objective.unet.modules() if hasattr(module, "lora_dropout"))
+    own, layer.lora_dropout["default"] = layer.lora_dropout["default"], DrawsOnTheDevice()
+    found(RuntimeError, "generator")
+    layer.lora_dropout["default"] = own
+    assert take_step(session)["train/loss"] > 0, "nothing is wrong with the step itself"

@@ -135,6 +135,7 @@ def test_free_space_is_compared_with_the_sum(free: int, status: str) -> None:
     assert "latent cache 60.00 GB, candidates 40.00 GB" in finding.detail
 
 
+UPS = "Now drawing from 'UPS Power'\n -Back-UPS ES 700 (id=1)\t100%; discharging\n"
 AC, BATTERY = "Now drawing from 'AC Power'\n", "Now drawing from 'Battery Power'\n -InternalBattery-0 (id=1)\t87%\n"
 PMSET = """System-wide power settings:
  SleepDisabled\t\t{disabled}
@@ -162,12 +163,36 @@ Currently in use:
         ("0", 0, 0, AC, Power(0, "", False, False)),
         ("1 (sleep prevented by powerd, caffeinate)", 0, 0, AC, Power(1, "caffeinate", False, False)),
         ("1 (sleep prevented by powerd)", 0, 0, AC, Power(1, "", False, False)),
+        ("1 (sleep prevented by coreaudiod)", 0, 0, AC, Power(1, "", False, False, False, "coreaudiod")),
+        (
+            "1 (sleep prevented by Google Chrome Helper (Renderer), Amphetamine, sharingd)",
+            *(0, 0, AC),
+            Power(1, "Amphetamine", False, False, False, "Google Chrome Helper (Renderer), sharingd"),
+        ),
+        ("1", 0, 0, UPS, Power(1, "", False, False, on_ups=True)),
         ("10", 1, 0, BATTERY, Power(10, "", True, True)),
         ("10", 0, 1, AC, Power(0, "", False, False)),
     ],
 )
 def test_pmset_is_understood(sleep: str, low: int, disabled: int, source: str, expected: Power) -> None:
     assert parse_pmset(PMSET.format(sleep=sleep, low=low, disabled=disabled), source) == expected
+
+
+@pytest.mark.parametrize(("mode", "is_low"), [(0, False), (1, True), (2, False)])
+def test_a_mac_with_a_high_power_mode_says_low_power_otherwise(mode: int, is_low: bool) -> None:
+    settings = PMSET.format(sleep="0", low=mode, disabled=0).replace(" lowpowermode ", " powermode ")
+    found = parse_pmset(settings, AC)
+    assert (found.is_low_power, found.has_power_modes) == (is_low, True)
+    assert ("sudo pmset -a powermode 0" in power_finding(found).fix) is is_low
+
+
+def test_what_holds_sleep_off_for_a_while_is_no_reason_to_be_at_ease() -> None:
+    for name in ("coreaudiod", "sharingd", "bluetoothd", "backupd", "Google Chrome Helper (Renderer)"):
+        found = power_finding(Power(1, "", False, False, False, name))
+        assert found.status == "WARN"
+        assert f"{name} only holds that off for now" in found.detail
+    away = power_finding(Power(0, "", False, False, on_ups=True))
+    assert (away.status, away.detail) == ("WARN", "the mains power is away, and it runs on its UPS")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the tool is a shell script here")
@@ -189,6 +214,8 @@ def test_a_mac_is_asked_by_its_own_tool(tmp_path: Path, monkeypatch: pytest.Monk
         (Power(0, "", False, False), "UTC", ""),
         (Power(1, "", False, False), "UTC", "after 1 idle minute: a night that runs keeps it awake"),
         (Power(10, "", False, False), "UTC", "sudo pmset repeat wakeorpoweron MTWRFSU 21:58:00"),
+        (Power(1, "", False, False), "UTC", "sudo pmset repeat wakeorpoweron MTWRFSU 21:59:30"),
+        (Power(1, "", False, False), "UTC", "which then keeps it awake until the night has begun"),
         (Power(10, "caffeinate", False, False), "Asia/Kolkata", "sudo pmset repeat wakeorpoweron MTWRFSU 03:28:00"),
     ],
 )

@@ -10,12 +10,13 @@ from PIL import Image
 
 from shoes.evaluation.arms import Tools
 from shoes.evaluation.candidates import ChoiceInputs, choose_checkpoint
-from shoes.evaluation.choice import Pictured, choose, shortlist
+from shoes.evaluation.choice import Pictured, choose, lowest, shortlist
 from shoes.evaluation.distances import Estimate
 from shoes.evaluation.inputs import Adapter, Arm, Canvas, JudgeModel, Photos, drawing_settings
 from shoes.evaluation.pictures import Draw
 from shoes.reports import CheckpointChoice, HeldOutLoss, Interval
 from shoes.spec import EvalSpec
+from tests.evaluation.conftest import Photo
 
 
 def losses(*means: float, spread: float = 0.0) -> dict[int, np.ndarray]:
@@ -80,6 +81,7 @@ def make_choice(tmp_path: Path, photos, clip_path: Path) -> Callable[..., Choice
             "losses": held_out(found),
             "photo_losses": found,
             "loss_captions": [photos[number % 16].caption for number in range(20)],
+            "training_captions": [photo.caption for photo in photos],
             "canvas": Canvas("model", drawing_settings(spec, 64, "cpu", "no"), tmp_path / "cache"),
             "clip": JudgeModel("tiny clip", clip_path, "clip"),
             "device": "cpu",
@@ -137,6 +139,32 @@ def test_one_alone_is_taken_without_a_picture(make_choice) -> None:
     assert "no other is within one standard error" in choice.reason
     assert "After it the training overfitted" in choice.reason
     assert "held-out loss had risen by 0.0400, and the gap to the loss on training photos by 0.0400" in choice.reason
+
+
+@pytest.mark.parametrize("captions", [["one"] * 2, ["one", "other"]])
+def test_two_photos_can_not_tell_checkpoints_apart_and_nothing_is_drawn(make_choice, photos, captions) -> None:
+    few = [Photo(photo.image, caption) for photo, caption in zip(photos, captions, strict=False)]
+    found = {100: np.array([[0.10], [0.12]]), 200: np.array([[0.08], [0.135]])}
+    assert shortlist(found) == [100, 200]
+    trained_on = [*captions, "more"] if len(set(captions)) > 1 else captions
+    inputs = make_choice(found, validation=Photos(few, "few"), loss_captions=captions, training_captions=trained_on)
+    choice = choose_by(inputs, Drawing())
+    assert choice.step == lowest(found) == 200
+    assert "no pictures were drawn to tell them apart, because 2 " in choice.reason
+    assert [row.is_shortlisted for row in choice.checkpoints] == [False, True, True]
+    assert all(row.loss_minus_best is None for row in choice.checkpoints)
+
+
+def test_pictures_of_the_only_caption_decide(make_choice, photos, boxes: Draw, grey_boxes: Draw) -> None:
+    """Its photos are too few for a distance; its pictures are not for a CLIP score."""
+    red = photos[1].caption
+    few = [Photo(photo.image, red) for photo in photos[1:16:4]]
+    inputs = make_choice(CLOSE, validation=Photos(few, "few"), training_captions=[red] * 4)
+    choice = choose_by(inputs, Drawing(step_000100=grey_boxes, step_000200=boxes))
+    worse, best = choice.checkpoints[1:3]
+    assert (choice.step, worse.cmmd, best.cmmd) == (200, None, None)
+    assert (worse.clip_minus_best.unit, worse.clip_minus_best.num_clusters) == ("picture", 4)
+    assert worse.clip_minus_best.high < 0
 
 
 def test_a_choice_is_made_once(make_choice, boxes: Draw, tmp_path: Path) -> None:

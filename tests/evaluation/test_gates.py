@@ -6,7 +6,14 @@ from PIL import Image
 
 from shoes.errors import EvaluationError, Problem
 from shoes.evaluation.drawings import Drawing, plan_drawings
-from shoes.evaluation.gates import check_pictures, check_scores, check_test_split, is_blank, require
+from shoes.evaluation.gates import (
+    check_pictures,
+    check_scores,
+    check_test_split,
+    is_blank,
+    require,
+    why_clip_cannot_tell,
+)
 from shoes.evaluation.scores import ImageScore
 from shoes.spec import EvalSpec
 
@@ -98,11 +105,15 @@ def test_a_score_that_is_not_finite_stops_the_verdict(cosine: float, photo: floa
 
 
 @pytest.mark.parametrize("floor", [0.3, 0.4])
-def test_a_ceiling_that_is_not_above_the_floor_stops_the_verdict(floor: float) -> None:
+def test_a_ceiling_that_is_not_above_the_floor_is_told(floor: float) -> None:
     scores = {**fine(), "shuffled": [row("shuffled", floor)] * 2}
-    (problem,) = check_scores(scores, EXPECTED)
-    assert problem.where == "controls"
-    assert "(30.00)" in problem.what
+    assert check_scores(scores, EXPECTED) == []
+    assert "(30.00)" in why_clip_cannot_tell(scores)
+
+
+def test_captions_that_are_all_equal_have_no_floor_and_that_says_nothing() -> None:
+    assert why_clip_cannot_tell(fine()) == ""
+    assert why_clip_cannot_tell({name: rows for name, rows in fine().items() if name != "shuffled"}) == ""
 
 
 def test_all_problems_come_in_one_error(tmp_path: Path) -> None:
@@ -114,12 +125,11 @@ def test_all_problems_come_in_one_error(tmp_path: Path) -> None:
     assert [type(problem) for problem in caught.value.problems] == [Problem] * 3
 
 
-def test_a_split_with_one_caption_or_a_damaged_photo_is_named(photos) -> None:
+def test_a_damaged_photo_is_named(photos) -> None:
     assert check_test_split(photos, plan_drawings(photos, EvalSpec())) == []
     photos[3].image.write_bytes(b"no picture")
-    one, other = check_test_split(photos, [Drawing("the same", 1, 0), Drawing("the same", 2, 3)])
-    assert "fewer than two different captions" in one.what
-    assert "1 photos are missing or damaged: 1003.png" in other.what
+    (problem,) = check_test_split(photos, [Drawing("the same", 1, 0), Drawing("the same", 2, 3)])
+    assert "1 photos are missing or damaged: 1003.png" in problem.what
 
 
 @pytest.mark.parametrize("field", ["cosine", "photo_cosine", "second_cosine", "dino_cosine"])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from shoes.evaluation.drawings import choose_records
+from shoes.evaluation.drawings import choose_records, sized
 from shoes.evaluation.sample_size import (
     BETWEEN,
     MAX_IMAGES_PER_CAPTION,
@@ -13,8 +13,10 @@ from shoes.evaluation.sample_size import (
     SampleSize,
     half_width_of,
     plan,
+    plan_one_caption,
 )
 from shoes.evaluation.statistics import variance_moments
+from shoes.spec import EvalSpec
 
 CATALOGUE = [13, 9, 7, 6, 5, 4, 4, 3, *[2] * 6, *[1] * 27]
 """Repeats of the 41 captions of the catalogue's 90 test photos."""
@@ -130,3 +132,14 @@ def test_what_cannot_be_planned_says_why(change, message) -> None:
 def test_no_image_has_no_width() -> None:
     with pytest.raises(ValueError, match="at least one image"):
         half_width_of(different(9), 0)
+
+
+@pytest.mark.parametrize(("photos", "half_width", "repeat"), [(20, 3.0, 1), (2, 3.0, 3), (2, 0.01, 16), (1, 9.0, 3)])
+def test_a_data_set_of_one_caption_takes_more_pictures_of_it(photos: int, half_width: float, repeat: int) -> None:
+    found = plan_one_caption(photos, half_width)
+    num = photos * repeat
+    assert (found.num_images, found.images_per_caption) == (photos, repeat)
+    assert found.half_width == pytest.approx(t.ppf(0.975, num - 1) * np.sqrt(WITHIN / num))
+    assert found.half_width <= half_width or repeat == MAX_IMAGES_PER_CAPTION
+    spec = sized(EvalSpec(half_width=half_width), ["one"] * photos)
+    assert (spec.num_images, spec.images_per_caption) == (photos, repeat)

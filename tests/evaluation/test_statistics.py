@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
+from scipy.stats import sem
+from scipy.stats import t as student
 
+from benchmarks import evaluation_truth as truth
 from shoes.evaluation.statistics import (
     clip_score,
     cluster_interval,
@@ -89,9 +92,41 @@ def test_the_correlation_of_two_values_of_a_caption() -> None:
     assert intraclass_correlation(np.ones(4), np.array([3.0, 1.0]), np.array([3.0, 1.0])) == 0
 
 
-def test_two_captions_still_have_an_interval() -> None:
-    found = interval([1.0, 2.0], ["a", "b"])
-    assert (found.low, found.mean, found.high) == (1.0, 1.5, 2.0)
+@pytest.mark.parametrize("num", [0, 1, 2])
+@pytest.mark.parametrize("repeat", [1, 5])
+def test_fewer_than_three_captions_have_no_interval(num: int, repeat: int) -> None:
+    values = np.random.default_rng(0).normal(size=num * repeat)
+    assert interval(values, [f"caption {n}" for n in range(num)] * repeat) is None
+
+
+@pytest.mark.parametrize("num", [3, 4, 5])
+def test_three_to_five_captions_have_students(num: int) -> None:
+    """Of means of three values each: the textbook's interval."""
+    values = np.random.default_rng(num).normal(1, 1, size=(num, 3))
+    found = interval(values.ravel(), [f"caption {n}" for n in range(num) for _ in range(3)], level=0.9)
+    expected = student.interval(0.9, num - 1, loc=values.mean(), scale=sem(values.mean(1)))
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert f"over only {num} captions" in str(found)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 40), (9, 3, 1), (2, 2, 1, 1, 1)])
+@pytest.mark.parametrize("kind", ["spread", "one apart", "zero"])
+def test_few_captions_of_unequal_frequency_have_finite_ends(sizes: tuple[int, ...], kind: str) -> None:
+    clusters = [f"caption {n}" for n, size in enumerate(sizes) for _ in range(size)]
+    random = np.random.default_rng(1).normal(size=len(clusters))
+    values = {"spread": random, "one apart": np.eye(len(clusters))[0], "zero": np.zeros(len(clusters))}[kind]
+    found = interval(values, clusters)
+    assert np.isfinite([found.low, found.high]).all()
+    assert found.low <= found.mean <= found.high
+    assert (found.low < found.high) == (kind != "zero")
+
+
+@pytest.mark.parametrize(("num", "least"), [(3, 0.9), (5, 0.9), (6, 0.9), (8, 0.91)])
+def test_few_captions_cover_the_truth_about_as_often_as_they_say(num: int, least: float) -> None:
+    """A bootstrap of 3, 4 and 5 would cover 76, 87 and 91 %."""
+    found = truth.interval_figures([1] * num, 2, trials=300, num_resamples=400)
+    assert least <= found["covered"] <= 0.99
+    assert found["above_0"] <= 0.05
 
 
 def test_the_interval_weighs_images_as_the_mean_does() -> None:
@@ -136,8 +171,6 @@ def test_values_that_all_agree_are_their_own_interval(value: float) -> None:
 @pytest.mark.parametrize(
     ("values", "clusters", "message"),
     [
-        ([1.0, 2.0], ["a", "a"], "two different captions"),
-        ([], [], "two different captions"),
         ([1.0, float("nan")], ["a", "b"], "1 of 2 values are not finite"),
         ([1.0], ["a", "b"], "one cluster per value"),
     ],

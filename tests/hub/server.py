@@ -12,6 +12,7 @@ Faults are matched with the request's path, in the order in which they were made
 import hashlib
 import json
 import re
+import shutil
 import tempfile
 import threading
 import time
@@ -41,14 +42,13 @@ class StoredFile:
 
     @classmethod
     def of(cls, path: Path, name: str) -> Self:
-        content = path.read_bytes()
-        return cls(
-            path,
-            len(content),
-            hashlib.sha256(content).hexdigest(),
-            hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
-            Path(name).suffix in LARGE,
-        )
+        size = path.stat().st_size
+        sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size)
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                sha256.update(chunk)
+                git.update(chunk)
+        return cls(path, size, sha256.hexdigest(), git.hexdigest(), Path(name).suffix in LARGE)
 
     @property
     def etag(self) -> str:
@@ -354,19 +354,32 @@ class Handler(BaseHTTPRequestHandler):
     def _send_file(self, file: StoredFile, headers: dict[str, str]) -> None:
         if self.command == "GET":
             self.hub.sent.append(self.request_made)
-        content = bytearray(file.path.read_bytes())
-        if self.changes.flip:
-            content[-1] ^= 1
-        if self.changes.keep is not None:
-            content = content[: self.changes.keep]
+        content = self._changed(file)
+        size = file.size if content is None else len(content)
         start, code = 0, 200
         if found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or ""):
             start, code = int(found[1]), 206
-            if start >= len(content):
-                self._send(416, b"", {**headers, "Content-Range": f"bytes */{len(content)}"})
+            if start >= size:
+                self._send(416, b"", {**headers, "Content-Range": f"bytes */{size}"})
                 return
-            headers = {**headers, "Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-        self._send(code, bytes(content[start:]), headers)
+            headers = {**headers, "Content-Range": f"bytes {start}-{size - 1}/{size}"}
+        if content is not None:
+            self._send(code, content[start:], headers)
+            return
+        with file.path.open("rb") as opened:  # as a whole, a full-size model would not fit into memory
+            opened.seek(start)
+            self._start(code, size - start, headers)
+            if self.command != "HEAD":
+                shutil.copyfileobj(opened, self.wfile)
+
+    def _changed(self, file: StoredFile) -> bytes | None:
+        """What faults make of a file; None where there is none."""
+        if self.changes == Changes():
+            return None
+        content = bytearray(file.path.read_bytes())
+        if self.changes.flip:
+            content[-1] ^= 1
+        return bytes(content if self.changes.keep is None else content[: self.changes.keep])
 
     def send_json(self, value: object, code: int = 200) -> None:
         self._send(code, json.dumps(value).encode(), {"Content-Type": "application/json"})
@@ -380,12 +393,15 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         return True
 
-    def _send(self, code: int, content: bytes, headers: dict[str, str]) -> None:
+    def _start(self, code: int, size: int, headers: dict[str, str]) -> None:
         self.send_response(code)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(size))
         self.end_headers()
+
+    def _send(self, code: int, content: bytes, headers: dict[str, str]) -> None:
+        self._start(code, len(content), headers)
         if self.command == "HEAD":
             return
         if self.changes.stall_after is not None:

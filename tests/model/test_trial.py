@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,23 +64,23 @@ def test_mlflow_away_is_a_word_and_no_failure(monkeypatch: pytest.MonkeyPatch) -
     assert "MLflow could not be reached" in result.stdout
 
 
-def spoil(own_world: Path, change: "Callable[[object], object]") -> str:
-    """The tiny model with the last layer of its VAE changed, as a folder of one's own."""
+def spoil(own_world: Path, layer: str, factor: float) -> str:
+    """The tiny model with a layer of its VAE's decoder multiplied, as a folder of one's own."""
     from safetensors.torch import load_file, save_file
 
     folder = own_world / "spoilt"
     shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns("manifest.json"))
     file = folder / "vae/diffusion_pytorch_model.safetensors"
     weights = load_file(file)
-    for name in ("decoder.conv_out.weight", "decoder.conv_out.bias"):
-        weights[name] = change(weights[name])
+    for name in (f"decoder.{layer}.weight", f"decoder.{layer}.bias"):
+        weights[name] = weights[name].float() * factor
     save_file(weights, file)
     return str(folder)
 
 
-@pytest.mark.parametrize(("verdict", "factor"), [("NaN", float("nan")), ("blank", 0.0)])
-def test_a_bad_picture_is_seen_and_is_exit_code_1(own_world: Path, verdict: str, factor: float) -> None:
-    name = spoil(own_world, lambda weight: weight * factor)
+@pytest.mark.parametrize(("verdict", "layer", "factor"), [("NaN", "conv_in", 1e37), ("blank", "conv_out", 0.0)])
+def test_a_bad_picture_is_seen_and_is_exit_code_1(own_world: Path, verdict: str, layer: str, factor: float) -> None:
+    name = spoil(own_world, layer, factor)  # NaN in the weights themselves would be refused
     words = ("--model.pretrained_model_name_or_path", name, "--prompt", "blue casual shoes")
     result = model_try(*words)
     assert result.exit_code == 1

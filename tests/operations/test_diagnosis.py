@@ -1,6 +1,7 @@
 """What each error of the outside world means for another try: a table."""
 
 import errno
+import platform
 import socket
 import sqlite3
 
@@ -27,6 +28,8 @@ from shoes.errors import (
     TrainingError,
     TransientError,
 )
+from shoes.local_network import is_local
+from shoes.tracking.failures import unavailable
 from tasks import diagnosis
 from tasks.diagnosis import diagnose
 from tasks.retrying import LIMITS, TRAINING_MARGIN, final, training_limit
@@ -132,6 +135,41 @@ TABLE = [
 )
 def test_what_an_error_comes_from(error: Exception, expected: diagnosis.Diagnosis) -> None:
     assert diagnose(error) == expected
+
+
+NO_ROUTE = "HTTPConnectionPool(host='192.168.1.5', port=5001): [Errno 65] No route to host"
+
+
+@pytest.mark.parametrize(
+    ("error", "system", "is_told"),
+    [
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "Darwin", True),
+        (httpx.ConnectError("[Errno 65] No route to host"), "Darwin", True),
+        (requests.exceptions.ConnectionError(NO_ROUTE), "Darwin", True),
+        (requests.exceptions.ConnectionError(NO_ROUTE.replace("192.168.1.5", "studio.local")), "Darwin", True),
+        (from_(tracking.MlflowException("failed"), requests.exceptions.ConnectionError(NO_ROUTE)), "Darwin", True),
+        (requests.exceptions.ConnectionError(NO_ROUTE.replace("192.168.1.5", "huggingface.co")), "Darwin", False),
+        (requests.exceptions.ConnectionError("Connection refused"), "Darwin", False),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "Linux", False),
+    ],
+)
+def test_macos_may_have_kept_it_from_the_local_network(
+    error: Exception, system: str, is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "system", lambda: system)
+    assert diagnose(error) == (diagnosis.NOT_ALLOWED if is_told else diagnosis.NETWORK)
+    assert ("Privacy & Security → Local Network" in diagnose(error).advice) is is_told
+    told = str(unavailable("http://192.168.1.5:5001", error))
+    assert ("Privacy & Security → Local Network" in told) is is_told
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("192.168.1.5", True), ("10.0.0.2", True), ("fe80::1", True), ("studio.local", True), ("nas", True),
+     ("127.0.0.1", False), ("localhost", False), ("8.8.8.8", False), ("mlflow.example.com", False), ("", False)],
+)  # fmt: skip
+def test_what_is_in_the_local_network(host: str, expected: bool) -> None:
+    assert is_local(host) is expected
 
 
 def test_only_what_waiting_mends_is_tried_again() -> None:

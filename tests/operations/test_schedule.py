@@ -2,6 +2,8 @@
 
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -10,10 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flows.cli import main
+from flows.operations import up
 from shoes import clock, nights
 from shoes.environment.power import Power
 from shoes.errors import ConfigurationError
 from shoes.nights import Schedule, in_words, overrun, parse_window, too_late
+from shoes.settings import load_settings
 from shoes.spec import WindowSpec
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -174,6 +178,32 @@ def test_on_a_mac_that_sleeps_it_is_said_how_it_wakes_up(own_world: Path, monkey
     assert "pmset" not in schedule("pause").output, "there is nothing to wake up for"
     monkeypatch.setattr("shoes.environment.power.read_power", broken)
     assert schedule("resume").exit_code == 0
+
+
+def test_before_a_night_the_machine_is_kept_awake(own_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was woken up two minutes before would sleep again, and the night would not begin."""
+    kept: list[datetime] = []
+
+    @contextmanager
+    def awake() -> Iterator[None]:
+        kept.append(clock.now())
+        yield
+
+    monkeypatch.setattr(up, "kept_awake", awake)
+    evening = datetime(2026, 11, 27, 21, 0, tzinfo=UTC)
+    times = [evening.replace(minute=minute) for minute in (0, 50, 55, 58, 59)]
+
+    def rounds() -> list[int]:
+        kept.clear()
+        for moment in times:
+            monkeypatch.setattr(clock, "now", lambda *_, moment=moment: moment)
+            up._stay_awake(load_settings())
+        return [moment.minute for moment in kept]
+
+    schedule("set", "22:00-06:00", "--timezone", "UTC")
+    assert rounds() == [55, 58, 59]
+    schedule("pause")
+    assert rounds() == []
 
 
 def broken() -> Power:

@@ -20,7 +20,7 @@ def services() -> dict[str, Any]:
 
 
 def constraints() -> dict[str, str]:
-    lines = (PROJECT_ROOT / "constraints.txt").read_text().splitlines()
+    lines = [line.partition(";")[0] for line in (PROJECT_ROOT / "constraints.txt").read_text().splitlines()]
     return dict(line.lower().split("==") for line in lines if "==" in line and not line.startswith("#"))
 
 

@@ -47,11 +47,9 @@ def make_model(folder: Path, recipe: Recipe) -> Path:
     """Write a base model or a judge into a folder that is made for it."""
     found = configs(recipe.name)
     for file, fields in found.items():
-        fields.update(recipe.changes.get(file, {}))
-        if file.endswith("config.json") and "preprocessor" not in file:
-            fields = _narrowed(fields, recipe.size)
+        written = _narrowed(fields | recipe.changes.get(file, {}), recipe.size)
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_text(json.dumps(fields, indent=2), encoding="utf-8")
+        (folder / file).write_text(json.dumps(written, indent=2), encoding="utf-8")
     for place in folder.rglob("tokenizer_config.json"):
         for name in ("vocab.json", "merges.txt"):
             shutil.copy(SHIPPED / "stable-diffusion-v1-5/tokenizer" / name, place.with_name(name))

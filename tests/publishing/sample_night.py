@@ -364,6 +364,40 @@ def _events() -> Iterator[tuple[float, dict[str, Any]]]:
     yield 300, {"id": "intervention/2", "kind": "tags", "values": {"intervention.2": "step 1650: micro_batch"}}
 
 
+def small(folder: Path) -> NightReport:
+    """A night on two test photos and one validation photo: nothing could be told."""
+    why = "2 pictures can't tell chance from gain: 3 are the least; add photos"
+    arms = tuple(
+        ArmScores(name=name, num_images=2, clip_score=score, clip_score_interval=None, clip_image_similarity=likeness)
+        for name, score, likeness in (("base", 20.76, 20.8), ("adapter", 49.39, 61.77), ("real", 71.05, None))
+    )
+    against = Comparison(against="base", clip_score=None, clip_image_similarity=None, identical=False)
+    row = Breakdown(attribute="colour", value="Tan", num_images=2, adapter=49.4, base=20.8, difference=None)
+    notes = ("no distances (CMMD): they take 6 different photos, and 2 are here",)
+    found = evaluation(
+        folder / "e",
+        arms=arms,
+        comparisons=(against,),
+        breakdowns=(row,),
+        memorisation=None,
+        notes=notes,
+        undecided=why,
+    )
+    full = train(folder)
+    losses = tuple(loss.model_copy(update={"standard_error": None}) for loss in full.losses)
+    trained = full.model_copy(update={"losses": losses, "loss_difference": None, "choice": None})
+    decided = {"promoted": False, "reason": f"no verdict, because {why}"}
+    promotion = night(folder).promotion.model_copy(update=decided)
+    return night(
+        folder,
+        evaluation=found,
+        train=trained,
+        promoted=False,
+        promotion=promotion,
+        verdict=f"No verdict, because {why}.",
+    )
+
+
 def _without_none(value: dict[str, Any]) -> dict[str, Any]:
     return {
         key: _without_none(item) if isinstance(item, dict) else "none" if item is None else item

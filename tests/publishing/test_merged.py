@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors import safe_open
 
 from shoes.errors import ExportError
 from shoes.model.load import load_unet
@@ -45,6 +46,16 @@ def test_it_loads_by_itself_and_draws_the_adapters_picture(night, tmp_path: Path
     assert json.loads((tmp_path / "merged/model_index.json").read_text())["safety_checker"] == [None, None]
     before = image(pipeline(night))
     assert mean_difference(before, image(pipeline(night, tmp_path / "adapter"))) > 5, "the adapter does something"
+
+
+def test_earlier_releases_and_other_tools_find_the_names_that_they_know(night, tmp_path: Path) -> None:
+    write(night, tmp_path, draw=lambda pipeline: Image.new("RGB", (8, 8)))
+    with safe_open(tmp_path / "merged/text_encoder/model.fp16.safetensors", "np") as weights:
+        names = list(weights.keys())
+    assert "text_model.embeddings.token_embedding.weight" in names
+    assert all(name.startswith("text_model.") for name in names)
+    base, merged = night.models.base.path / "tokenizer", tmp_path / "merged/tokenizer"
+    assert {file.name for file in merged.iterdir()} == {file.name for file in base.iterdir()}
 
 
 def test_equal_adapters_make_equal_pipelines(night, tmp_path: Path) -> None:

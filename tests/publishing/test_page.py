@@ -76,6 +76,7 @@ NIGHTS: dict[str, tuple[Callable[[Path], NightReport], str]] = {
     "identical": (lambda folder: compared(folder, 0.0, identical=True), "no difference"),
     "alarm": (alarmed, "alarm"),
     "bare": (sample.bare, "promoted"),
+    "small": (sample.small, "no verdict"),
 }
 
 
@@ -126,6 +127,15 @@ def test_what_was_not_measured_is_not_shown(tmp_path: Path) -> None:
     for word in ("second CLIP", "CMMD ± 2 SE", "None", "Nothing", "nan"):
         assert word not in text, word
     assert "Was not looked for this night" in text
+
+
+def test_a_night_on_too_few_photos_says_why_and_has_no_number_for_it(tmp_path: Path) -> None:
+    text = read(sample.small(tmp_path / "run")).text
+    assert text.count("2 pictures can't tell chance from gain") >= 3, "verdict, numbers and decision"
+    for words in ("too few validation photos", "no distances (CMMD)", "Give it photos to be judged by", "49.39"):
+        assert words in text, words
+    for word in ("None", "nan", "interval over", "± –"):
+        assert word not in text, word
 
 
 def test_texts_from_outside_stay_texts(tmp_path: Path) -> None:

@@ -62,6 +62,11 @@ CASES: dict[str, tuple[Callable[[Path], dict[str, Any]], str, str]] = {
         "Measure more precisely",
         "--eval.half_width 0.48",
     ),
+    "undecided": (
+        lambda _: {"evaluation": {"undecided": "2 captions can't speak for the others"}},
+        "Give it photos",
+        "shoes data import",
+    ),
     "nothing there": (lambda _: {"against": comparison("base", 0.1, 1.0)}, "Train longer", "max_train_steps 6000"),
     "worse": (lambda _: {"against": comparison("base", -3, 1)}, "more gently", "--train.learning_rate 5e-05"),
     "overfits": (

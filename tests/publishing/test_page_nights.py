@@ -57,6 +57,20 @@ def test_the_newest_night_is_opened(two_nights, monkeypatch: pytest.MonkeyPatch)
     assert "The second night." in page.read_text()
 
 
+def test_a_night_whose_data_folder_was_carried_is_told_from_where_it_is_now(
+    two_nights, own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried = own_world / "Volumes" / "Disk 1"
+    carried.parent.mkdir()
+    (own_world / "data").rename(carried)
+    monkeypatch.setenv("SHOES_DATA_DIR", str(carried))
+    told = json.loads(shoes("--json").stdout)
+    assert told["page"] == str(carried / "runs/second/report/index.html")
+    assert (carried / "runs/second/report/index.html").is_file()
+    assert str(own_world / "data") not in json.dumps(told)
+    assert not (own_world / "data").exists(), "nothing is written where it was"
+
+
 def test_of_one_recipe_only(two_nights, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webbrowser, "open", lambda url: pytest.fail("--no-open opens nothing"))
     assert "The first night." in shoes("--no-open", "--recipe", "overnight").output

@@ -4,6 +4,7 @@ import plistlib
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -155,6 +156,55 @@ def test_the_system_decides(
     with pytest.raises(ConfigurationError) as caught:
         choose()
     assert f"@reboot cd '/a b' && '/a b/100\\%/shoes' up >> {tmp_path}/service.log 2>&1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "log"),
+    [
+        ("/Volumes/Disk/shoes/logs", "Library/Logs/shoes/service.log"),
+        ("Documents/shoes/data/logs", "Library/Logs/shoes/service.log"),
+        ("linked/logs", "Library/Logs/shoes/service.log"),
+        ("shoes/data/logs", "shoes/data/logs/service.log"),
+    ],
+)
+def test_the_agents_log_lies_where_launchd_may_write(data: str, log: str, tmp_path: Path) -> None:
+    """launchd opens it before anything runs; where it may not, the agent never starts and says 78."""
+    (tmp_path / "linked").symlink_to("/Volumes/Disk/shoes")
+    launchd = Launchd(tmp_path, 501, tmp_path / data)
+    found = plistlib.loads(launchd.render(NASTY))
+    assert found["StandardOutPath"] == found["StandardErrorPath"] == launchd.log == str(tmp_path / log)
+
+
+def test_a_project_on_another_drive_is_waited_for(tmp_path: Path) -> None:
+    drive = tmp_path / "Volumes/Disk of me's"
+    on_it = Definition((f"{drive}/shoes", "up", 'a "word"'), drive, {"A": "1"})
+    launchd = Launchd(tmp_path, 501, tmp_path / "logs")
+    assert plistlib.loads(launchd.render(on_it))["WorkingDirectory"] == str(drive)
+    external = Definition(("/Volumes/Disk/shoes", "up"), Path("/Volumes/Disk"), {})
+    found = plistlib.loads(launchd.render(external))
+    assert found["WorkingDirectory"] == str(tmp_path), "launchd goes there before the drive may be there"
+    assert launchd.read(launchd.render(external)) == external
+
+    words = [*found["ProgramArguments"][:3], str(drive), f"{drive}/shoes", "up", 'a "word"']
+    words[2] = words[2].replace("sleep 10", "sleep 0.05")
+    waiting = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    time.sleep(0.2)
+    assert waiting.poll() is None
+    unmounted = tmp_path / "unmounted"
+    unmounted.mkdir()
+    (unmounted / "shoes").write_text('#!/bin/sh\npwd\necho "$@"\n')
+    (unmounted / "shoes").chmod(0o755)
+    drive.parent.mkdir()
+    unmounted.rename(drive)
+    assert waiting.communicate(timeout=10)[0] == f'{drive}\nup a "word"\n'
+
+
+def test_servers_in_the_local_network_have_to_be_allowed(tmp_path: Path) -> None:
+    launchd = Launchd(tmp_path, 501, tmp_path / "logs")
+    at_home = {"PREFECT_API_URL": "http://192.168.1.5:4200/api", "MLFLOW_TRACKING_URI": "https://mlflow.example.com"}
+    (hint,) = [text for text in launchd.hints(Definition(("shoes",), tmp_path, at_home)) if "Local Network" in text]
+    assert "192.168.1.5 is in the local network" in hint
+    assert "example.com" not in hint
 
 
 def test_macos_asks_for_some_folders(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Prefect and MLflow: do they load, can they write, does a configured server answer?"""
 
 import os
+import platform
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from shoes.environment.compatibility import conflicts
 from shoes.environment.disk import existing_folder, is_writable
 from shoes.environment.packages import install_command, is_installed, version
 from shoes.language import gettext as _
+from shoes.local_network import host_of, is_local
 from shoes.settings import hand_on
 
 SQLITE = "sqlite:///"
@@ -36,7 +38,7 @@ def prefect(situation: Situation) -> Finding:
     hand_on("PREFECT_")
     server = os.environ.get("PREFECT_API_URL")
     if server and not answers(f"{server.rstrip('/')}/health"):
-        fix = _("start the server, or unset PREFECT_API_URL: without it a run brings its own")
+        fix = _("start the server, or unset PREFECT_API_URL: without it a run brings its own") + _if_local(server)
         return Finding("ERROR", _no_answer(server), fix)
     if server and status(f"{server.rstrip('/')}/admin/version", os.environ.get("PREFECT_API_AUTH_STRING", "")) == 401:
         fix = _("set PREFECT_API_AUTH_STRING to user:password, in .env say")
@@ -54,6 +56,7 @@ def mlflow(situation: Situation) -> Finding:
     shown = without_secrets(address)
     if address.startswith(("http://", "https://")) and not answers(f"{address.rstrip('/')}/health"):
         fix = _("start the server, or unset MLFLOW_TRACKING_URI; runs go on without it and are sent later")
+        fix += _if_local(address)
         return Finding("WARN", _no_answer(address), fix)
     if address.startswith(("http://", "https://")) and _is_refused(address):
         fix = _("set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, in .env say; runs are sent later")
@@ -117,6 +120,14 @@ def require_import(package: str) -> None:
 
 def _no_answer(address: str) -> str:
     return _("{server} does not answer").format(server=without_secrets(address))
+
+
+def _if_local(address: str) -> str:
+    """What else may be the reason on a Mac."""
+    if platform.system() != "Darwin" or not is_local(host_of(address)):
+        return ""
+    said = _("or let macOS allow it: System Settings → Privacy & Security → Local Network, for the terminal or Python")
+    return f"; {said}"
 
 
 def _refused(address: str) -> str:

@@ -13,11 +13,13 @@ from shoes.environment.disk_need import (
     geometry_of,
     sd15_geometry,
 )
-from shoes.environment.models import is_here, local_folder
+from shoes.environment.models import conversion_of, is_here, model_folder
 from shoes.errors import DataError, ModelError
 from shoes.language import gettext as _
 from shoes.language import number
-from shoes.model.wanted import Wanted, all_models, further_judges, wanted_models
+from shoes.model.contents import Unreadable
+from shoes.model.single.conversion import converted_bytes
+from shoes.model.wanted import Wanted, all_models, further_judges, is_single_file, wanted_models
 
 GIGABYTE = 1024**3
 
@@ -34,7 +36,9 @@ def data_folder(situation: Situation) -> Finding:
 def disk(situation: Situation) -> Finding:
     """Free space against every part of what the recipe writes."""
     recipe, place = situation.recipe, existing_folder(situation.settings.data)
-    parts = disk_need(recipe, _geometry(situation), _photos(situation), _download_bytes(situation))
+    converted = conversion_of(wanted_models(recipe)[0], situation.settings)
+    conversion = converted_bytes(*converted) if converted else 0
+    parts = disk_need(recipe, _geometry(situation), _photos(situation), _download_bytes(situation), conversion)
     return disk_finding(free_bytes(place), parts, str(place))
 
 
@@ -61,12 +65,12 @@ def _size(num_bytes: int) -> str:
 def _geometry(situation: Situation) -> Geometry:
     """A local model's own, or Stable Diffusion 1.5's for one of the Hub, or not whole: another line says so."""
     targets = situation.recipe.train.lora_target_modules
-    folder = local_folder(wanted_models(situation.recipe)[0], situation.settings)
+    folder = model_folder(wanted_models(situation.recipe)[0], situation.settings)
     if folder is None:
         return sd15_geometry(targets)
     try:
         return geometry_of(folder, targets)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, Unreadable):
         return sd15_geometry(targets)
 
 
@@ -85,7 +89,8 @@ def _photos(situation: Situation) -> Photos:
 
 def _download_bytes(situation: Situation) -> int:
     models = all_models(situation.recipe)
-    sizes = {"base": SD15_BYTES[situation.recipe.model.variant], **JUDGE_BYTES}
+    is_file = is_single_file(models[0], situation.settings)  # converted, not downloaded
+    sizes = {"base": 0 if is_file else SD15_BYTES[situation.recipe.model.variant], **JUDGE_BYTES}
     roles = ("base", "clip", *further_judges(situation.recipe))
     return sum(sizes[role] for role, model in zip(roles, models, strict=True) if not _is_here(model, situation))
 

@@ -88,6 +88,18 @@ def _memorised(case: _Case) -> Iterator[Step]:
         )
 
 
+def _undecided(case: _Case) -> Iterator[Step]:
+    if case.against_base.identical or not case.night.evaluation.undecided:
+        return
+    source = case.recipe.data.source or "FOLDER"
+    yield Step(
+        "Give it photos to be judged by",
+        f"There is no verdict, because {case.night.evaluation.undecided}. The adapter is trained and exported all the "
+        "same: look at its pictures.",
+        shlex.join(["shoes", "data", "import", source, "--recipe", str(case.spec)]),
+    )
+
+
 def _learned_nothing(case: _Case) -> Iterator[Step]:
     if case.against_base.identical:
         rate = 3 * case.recipe.train.learning_rate
@@ -158,7 +170,7 @@ def is_overfitting(losses: Sequence[HeldOutLoss], chosen: int) -> bool:
     last = losses[-1]
     if at is None or chosen > 0.7 * last.step:
         return False
-    return (last.mean - last.train_mean) - (at.mean - at.train_mean) > last.standard_error
+    return (last.mean - last.train_mean) - (at.mean - at.train_mean) > (last.standard_error or 0.0)
 
 
 def _still_learning(case: _Case) -> Iterator[Step]:
@@ -283,6 +295,7 @@ def _use_it(case: _Case) -> Iterator[Step]:
 
 _RULES: tuple[Callable[[_Case], Iterator[Step]], ...] = (
     _memorised,
+    _undecided,
     _learned_nothing,
     _unclear,
     _worse,

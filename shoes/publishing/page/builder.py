@@ -9,6 +9,7 @@ from markupsafe import Markup
 from shoes.device import precision_name
 from shoes.device.parity import PARTS, measured_parts
 from shoes.environment.addresses import without_secrets
+from shoes.litter import visible
 from shoes.progress import duration
 from shoes.publishing.page import course, gallery, learning, numbers, results
 from shoes.publishing.page.advice import next_steps
@@ -48,7 +49,7 @@ def current(page: Path, night: NightReport) -> bool:
 
 def mark(night: NightReport) -> str:
     """Name of a page by all that decides it: the night, and the code that shows it."""
-    files = sorted(file for file in _HERE.iterdir() if file.suffix in {".py", ".j2", ".css", ".js"})
+    files = sorted(file for file in visible(_HERE.iterdir(), _HERE) if file.suffix in {".py", ".j2", ".css", ".js"})
     shown = night.model_dump(mode="json", exclude={"page"})
     return fingerprint(shown, [file.read_text(encoding="utf-8") for file in files])
 
@@ -95,6 +96,7 @@ def _content(evidence: Evidence) -> Mapping[str, Any]:
         "differences": results.differences(night.evaluation),
         "arms": results.arms(night.evaluation),
         "spreads": results.spreads(night.evaluation),
+        "interval_in_words": results.interval_in_words(night.evaluation),
         "breakdowns": results.breakdowns(night.evaluation.breakdowns),
         "curves": learning.charts(evidence),
         "checkpoints": checkpoints,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from shoes.publishing.page import numbers, svg
 from shoes.publishing.page.charts import Chart, Line, Table, curves
 from shoes.publishing.page.evidence import Evidence
-from shoes.reports import CheckpointScores, TrainReport
+from shoes.reports import CheckpointScores, HeldOutLoss, TrainReport
 
 _POINTS, _ROWS = 240, 24
 """Most points of a curve, and rows of its table."""
@@ -28,7 +28,7 @@ def held_out(train: TrainReport) -> Chart | None:
     if len(train.losses) < 2:
         return None
     steps = [loss.step for loss in train.losses]
-    margins = [2 * loss.standard_error for loss in train.losses]
+    margins = [numbers.margin(loss.standard_error) for loss in train.losses]
     lines = [
         Line("photos held out", steps, [loss.mean for loss in train.losses], svg.ACCENT, margins),
         Line("photos trained on", steps, [loss.train_mean for loss in train.losses], svg.SECOND, is_dashed=True),
@@ -36,7 +36,7 @@ def held_out(train: TrainReport) -> Chart | None:
     rows = tuple(
         (
             f"{loss.step:,}",
-            f"{numbers.plain(loss.mean, 4)} ± {numbers.plain(2 * loss.standard_error, 4)}",
+            f"{numbers.plain(loss.mean, 4)}{_margin(loss)}",
             numbers.plain(loss.train_mean, 4),
             numbers.signed(loss.mean - loss.train_mean, 4),
         )
@@ -108,7 +108,7 @@ def checkpoints(train: TrainReport) -> tuple[Table, str]:
             (
                 _mark(loss.step, train.chosen_step),
                 numbers.plain(loss.mean, 4),
-                numbers.plain(2 * loss.standard_error, 4),
+                numbers.NOTHING if loss.standard_error is None else numbers.plain(2 * loss.standard_error, 4),
             )
             for loss in train.losses
         )
@@ -125,6 +125,10 @@ def checkpoints(train: TrainReport) -> tuple[Table, str]:
     kept = {title: cells for title, cells in columns.items() if set(cells) != {numbers.NOTHING}}
     steps = [_mark(row.step, train.chosen_step) for row in found]
     return Table(("step", *kept), tuple(zip(steps, *kept.values(), strict=True))), train.choice.reason
+
+
+def _margin(loss: HeldOutLoss) -> str:
+    return "" if loss.standard_error is None else f" ± {numbers.plain(2 * loss.standard_error, 4)}"
 
 
 def _mark(step: int, chosen: int) -> str:

@@ -1,15 +1,17 @@
 """Nights that are over, and trainings that are not, as they lie in the folders of runs."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from pydantic import ValidationError
+from typing import Any
 
 from shoes.errors import TrainingError
+from shoes.litter import visible
 from shoes.publishing.page import numbers
 from shoes.reports import NightReport
+from shoes.storage import placed_anew
 from shoes.tracking.journal import Event, read_events
 
 FILE = "night.json"
@@ -41,11 +43,22 @@ class Unfinished:
 
 
 def kept(folder: Path) -> NightReport | None:
-    """The night of a run's folder; None where there is none, or one of another version."""
+    """The night of a run's folder, with its paths where that is now; None where there is none that can be read."""
     try:
-        return NightReport.model_validate_json((folder / FILE).read_bytes())
-    except (OSError, ValidationError):
+        content = json.loads((folder / FILE).read_bytes())
+        return NightReport.model_validate_json(json.dumps(_placed(content, folder)))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _placed(content: Any, folder: Path) -> Any:
+    """The data folder may have been carried to another place since: what is below it is looked for there."""
+    former = Path(content["train"]["run_dir"])
+    if former == folder or former.name != folder.name:
+        return content
+    if former.parent.name == folder.parent.name:
+        return placed_anew(content, former.parents[1], folder.parents[1])
+    return placed_anew(content, former, folder)
 
 
 def newest(roots: Sequence[Path], recipe: str | None = None) -> NightReport:
@@ -82,7 +95,9 @@ def unfinished(roots: Sequence[Path], recipe: str | None = None) -> list[Unfinis
 
 
 def _folders(roots: Iterable[Path]) -> list[Path]:
-    return sorted(folder for root in roots if root.is_dir() for folder in root.iterdir() if folder.is_dir())
+    return sorted(
+        folder for root in roots if root.is_dir() for folder in visible(root.iterdir(), root) if folder.is_dir()
+    )
 
 
 def _unfinished(folder: Path) -> Unfinished | None:

@@ -33,6 +33,11 @@ def distance(value: Distance | None) -> str:
     return f"{plain(value.value)} ± {plain(2 * value.standard_error)}"
 
 
+def margin(standard_error: float | None) -> float:
+    """Two standard errors; nothing to draw where there is none."""
+    return 0.0 if standard_error is None else 2 * standard_error
+
+
 def percent(value: float) -> str:
     """A share: 12.5 %."""
     return f"{100 * value:.1f} %"

@@ -1,6 +1,6 @@
 """What the evaluation found: differences, arms, and where the adapter is weak."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from shoes.publishing.page import numbers
 from shoes.publishing.page.charts import Bar, Chart, Table, intervals
@@ -24,7 +24,7 @@ _INTERVALS = (
 
 def differences(evaluation: EvaluationReport) -> tuple[Chart, ...]:
     """Adapter minus each other arm, by unit: points, CMMD, loss."""
-    charts = [_points(other) for other in evaluation.comparisons]
+    charts = [chart for other in evaluation.comparisons if (chart := _points(other)) is not None]
     distances = [_distance_bar(other) for other in evaluation.comparisons if other.cmmd is not None]
     if distances:
         caption = "Difference of the two CMMDs to the real test photos (× 1000), ± 2 standard errors."
@@ -40,19 +40,39 @@ def differences(evaluation: EvaluationReport) -> tuple[Chart, ...]:
     return tuple(charts)
 
 
-def _points(other: Comparison) -> Chart:
-    """Everything in points against one arm."""
+def _points(other: Comparison) -> Chart | None:
+    """Everything in points against one arm; none where there are too few captions, pictures or photos."""
     values = ((title, getattr(other, field)) for title, field in _INTERVALS)
-    bars = [_bar(title, value) for title, value in values if isinstance(value, Interval)]
+    found = {title: value for title, value in values if isinstance(value, Interval)}
+    if not found:
+        return None
+    bars = [_bar(title, value) for title, value in found.items()]
     same = " Both drew the same pictures." if other.identical else ""
     return intervals(
         f"minus-{other.against}",
         f"Adapter minus {other.against}",
-        f"Mean over captions with its {other.clip_score.level:.0%} interval, in points of 100 × cosine. Where the line "
-        f"crosses 0 there is no reliable difference.{same}",
+        f"Mean with its {_over(found)}, in points of 100 × cosine. Where the line crosses 0 there is no reliable "
+        f"difference.{same}",
         bars,
         "above",
     )
+
+
+def _over(found: Mapping[str, Interval]) -> str:
+    """The level of intervals, and what they resample."""
+    level = next(iter(found.values())).level
+    few = sorted({f"only {one.num_clusters} {one.unit}s" for one in found.values() if one.few})
+    units = dict.fromkeys(f"{one.unit}s" for one in found.values())
+    return f"{level:.0%} interval over {' and '.join(few or units)}"
+
+
+def interval_in_words(evaluation: EvaluationReport) -> str:
+    """What an interval is, or why there is none."""
+    found = next((value for other in evaluation.comparisons if (value := other.clip_score) is not None), None)
+    if found is None:
+        return "There is none: too few captions, pictures or photos to tell."
+    kind = "Student's t, because they are few," if found.few else "bootstrap (BCa)"
+    return f"{found.level:.0%} interval over {found.num_clusters} {found.unit}s, {kind} paired by caption and seed."
 
 
 def _bar(label: str, value: Interval, digits: int = 2) -> Bar:
@@ -119,7 +139,7 @@ def _breakdown(attribute: str, rows: Sequence[Breakdown]) -> Chart | None:
     if not bars:
         return None
     left_out = [row.value for row in rows if row.difference is None]
-    few = f" One caption only, and so no interval: {', '.join(left_out)}." if left_out else ""
+    few = f" Too few captions for an interval: {', '.join(left_out)}." if left_out else ""
     caption = f"CLIP score, adapter minus base; in brackets the number of pictures.{few}"
     chart = intervals(f"by-{attribute}", f"By {attribute}", caption, bars, "above")
     table = Table(

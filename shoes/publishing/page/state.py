@@ -10,7 +10,7 @@ from shoes.reports import NightReport
 class State:
     """A state, and in which colour it is shown."""
 
-    name: Literal["promoted", "not promoted", "no difference", "alarm"]
+    name: Literal["promoted", "not promoted", "no difference", "no verdict", "alarm"]
     tone: Literal["good", "bad", "plain"]
     words: str
 
@@ -26,7 +26,8 @@ def state(night: NightReport) -> State:
     if found.identical:
         return State("no difference", "plain", "No difference")
     difference = found.difference(night.promotion.metric)
-    if difference is not None and difference.low <= 0 <= difference.high:
+    if night.evaluation.undecided or difference is None:
+        return State("no verdict", "plain", "No verdict")
+    if difference.low <= 0 <= difference.high:
         return State("no difference", "plain", "No reliable difference")
-    is_worse = difference is not None and difference.high < 0
-    return State("not promoted", "bad" if is_worse else "plain", "Not promoted")
+    return State("not promoted", "bad" if difference.high < 0 else "plain", "Not promoted")

@@ -1,0 +1,1 @@
+"""One module a part: `run(place)` gives its rows as they are found."""
