@@ -1,19 +1,16 @@
 """Wrong kernels on the emulated device: each is found before the training, by name, and what is right is taken."""
 
 import copy
-import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from diffusers import UNet2DConditionModel
 
 from shoes import device
 from shoes.device.parity import PARTS, Way, find_right_way, in_words, measured_parts, try_way
-from shoes.settings import PROJECT_ROOT
 from shoes.training.exercise import Exercise
-from shoes.training.run import Job
+from shoes.training.run import Job, pin_decisions
 from tests.conftest import MICRO, make_small_data
 from tests.emulated.tensor import Computer
 from tests.emulated.wrong_kernels import CASES, TOGETHER
@@ -22,28 +19,8 @@ from tests.training.opening import job_of
 WAY = Way("mps", "no", "off", micro_batch=2)
 
 
-def make_shallow_model(folder: Path) -> Path:
-    """The demo's base with another UNet, of one level with attention and one without: it computes little."""
-    base = PROJECT_ROOT / "data/demo/model"
-    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("manifest.json", "unet"))
-    config = UNet2DConditionModel.load_config(base / "unet")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        unet = UNet2DConditionModel.from_config(
-            {
-                **config,
-                "block_out_channels": (32, 64),
-                "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-                "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-                "mid_block_type": "UNetMidBlock2D",
-            }
-        )
-    unet.save_pretrained(folder / "unet")
-    return folder
-
-
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
+def job(shallow_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
     """A micro training of that model; nothing of it is done yet."""
     from shoes import recipes
 
@@ -53,7 +30,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOES_DATA_DIR", str(folder / "data"))
         patch.setenv("SHOES_LOCK_DIR", str(folder / "locks"))
-        base = {"model.pretrained_model_name_or_path": str(make_shallow_model(folder / "base"))}
+        base = {"model.pretrained_model_name_or_path": str(shallow_model)}
         yield job_of(recipes.load("demo", {**MICRO, **base, "train.eval_batch_size": "3", "train.use_ema": "true"}))
 
 
@@ -104,3 +81,15 @@ def test_a_wrong_kernel_alone_is_found_by_name_and_what_is_right_is_taken(
     assert trials[0].verdict.startswith(case.words)
     assert "; " not in trials[0].verdict or case.part == "prediction"
     assert in_words(trials).endswith(f"so {case.end} was taken")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["optimizer", "real micro-batch", "VAE encode"])
+def test_a_training_is_pinned_to_what_is_right(job: Job, mps: Computer, tmp_path: Path, name: str) -> None:
+    with mps.faults.plant(CASES[name].fault()):
+        found = pin_decisions(replace(job, folder=tmp_path))
+        assert pin_decisions(replace(job, folder=tmp_path)) == found
+    assert (found.device, found.precision) == ("cpu" if name == "VAE encode" else "mps", "no")
+    assert found.fused_optimizer is (name != "optimizer")
+    assert found.micro_batch == (1 if name == "real micro-batch" else 2)
+    assert in_words(found.parity) in found.reasons.values()
