@@ -133,7 +133,6 @@ def test_a_whole_night(mps: Computer, micro: Callable[..., Recipe], precision: s
     promotion = stages.promote(recipe, models, data, training, evaluation)
     assert (training.device, training.precision) == ("mps", precision)
     assert [trial.passed for trial in training.parity] == [True]
-    assert evaluation.device == "mps"
     assert promotion.reason
 
 
@@ -155,4 +154,4 @@ def test_the_commands_beside_a_night(
     assert trained["device"] == "mps"
     adapter = str(Path(str(trained["run_dir"])) / "adapter")
     assert run("generate", "red shoes", "--adapter", adapter)["good"] is True
-    assert run("export", "--merged", "--adapter", adapter)["merged"]
+    assert run("export", "--merged")["merged"]
