@@ -95,15 +95,16 @@ class Part:
 #                       bf16            fp16             TF32 (each product's inputs rounded to 10 bits)
 #                       demo   narrow   demo    narrow   demo     narrow
 #   predicted noise     0.5    1.5      0.06    0.19     0.04     0.12 %
-#   gradient            3.1    1.3      0.21    0.16     0.07            %
+#   gradient            3.1    1.3      0.21    0.16     0.07     0.09   %
 #   loss                0.26   0.03     0.03    0.004    0.001           %
-#   sampled, 3 steps    6.1    2.8      0.68    0.34                     %    guidance 7.5, three samplers
+#   sampled, 3 steps    6.1    2.8      0.68    0.34     0.37     0.17   %    guidance 7.5; three samplers
 #   VAE encode, decode                                   0.08     0.32   %
 #   text encoder                                         0.03     0.07   %
 #
-# Limits are two to three times the larger, in fp16 more, since some of its sums lose more than its rounding. Two devices
-# that sum fp32 in another order differ by 0.0001 %; the limits of fp32 are above what a GPU is off that computes fp32
-# as TF32 without saying so, and no more: attention that is 5 % off changes the predicted noise by 0.5 to 2.4 %.
+# Limits are two to three times the larger, in fp16 more, since some of its sums lose more than its rounding. Two
+# devices that sum fp32 in another order differ by 0.0001 %; the limits of fp32 are above what a GPU is off that
+# computes fp32 as TF32 without saying so, and no more: attention that is 5 % off changes the predicted noise by 0.5 to
+# 2.4 %.
 PARTS = {
     "text": Part("the text encoder's output", Tolerance(0.002, 0.003)),
     "encode": Part("the VAE's encoding", Tolerance(0.003, 0.01)),
