@@ -92,6 +92,14 @@ def make_small_data(target: Path) -> Path:
     return target
 
 
+@pytest.fixture(scope="session")
+def shallow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model that computes little (`tests.shallow`)."""
+    from tests.shallow import make_shallow_model
+
+    return make_shallow_model(tmp_path_factory.mktemp("models") / "shallow")
+
+
 @pytest.fixture
 def with_small_data(own_world: Path, small_data: Path) -> Path:
     """The data folder, with the small data set in it."""

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoes.settings import PROJECT_ROOT
-from shoes.storage import new_folder
 
 if TYPE_CHECKING:
     import torch
@@ -17,10 +18,12 @@ PUBLISHED = PROJECT_ROOT / "shoes/model/published/stable-diffusion-v1-5"
 NUM_UNET_PARAMETERS = 859_520_964
 EMBEDDING_SPREAD = 0.02
 NARROW_TEXT = 64
+POOL = 2**21 - 9
+"""Random numbers that are drawn; odd, so that no row of a matrix is like the next."""
 
 
 def full_size_model(folder: Path, *, narrow: int = 1) -> Path:
-    """The model in `folder`, made first where it is not there: 2.1 GB in fp16, in some 20 seconds.
+    """The model in `folder`, made first where it is not there: 2.1 GB in fp16, in some 10 seconds.
 
     Configs and tokenizer are those of Stable Diffusion 1.5. Speed and memory do not depend on what the weights are,
     as long as everything stays finite.
@@ -33,8 +36,7 @@ def full_size_model(folder: Path, *, narrow: int = 1) -> Path:
 
     if folder.is_dir():
         return folder
-    # no manifest: hashing two gigabytes takes longer than making them
-    with new_folder(folder, manifest=False) as partial:
+    with _appearing(folder) as partial:
         shutil.copytree(PUBLISHED, partial, dirs_exist_ok=True)
         for number, (part, file) in enumerate(PARTS.items()):
             if narrow > 1:
@@ -44,6 +46,18 @@ def full_size_model(folder: Path, *, narrow: int = 1) -> Path:
                 assert model.num_parameters() == NUM_UNET_PARAMETERS, "this is not the UNet of Stable Diffusion 1.5"
             save_file(dict(_random_weights(model, seed=number)), partial / part / file, {"format": "pt"})
     return folder
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder that is there when the block has ended. Neither hashed nor synced, which would take longer than making
+    it: it can be made again."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        partial = Path(place) / folder.name
+        partial.mkdir()
+        yield partial
+        partial.rename(folder)
 
 
 PARTS = {
@@ -68,17 +82,23 @@ def _on_meta(folder: Path, part: str) -> Any:
 
 
 def _random_weights(model: Any, *, seed: int) -> "Iterator[tuple[str, torch.Tensor]]":
-    """Weights in fp16 that keep a signal at its size, as PyTorch's own first weights roughly do."""
+    """Weights in fp16 that keep a signal at its size, as PyTorch's own first weights roughly do.
+
+    They are cut out of one pool of random numbers, over and over: drawing a billion takes a minute.
+    """
     import torch
 
-    numbers = torch.Generator().manual_seed(seed)
+    pool = torch.randn(POOL, generator=torch.Generator().manual_seed(seed))
+    start = 0
     for name, shape in {name: tensor.shape for name, tensor in model.state_dict().items()}.items():
         is_scale = name.endswith("weight") and len(shape) == 1
         if len(shape) < 2:
             yield name, torch.full(shape, float(is_scale), dtype=torch.float16)
             continue
         spread = EMBEDDING_SPREAD if name.endswith("embedding.weight") else (3 * shape[1:].numel()) ** -0.5
-        yield name, (torch.randn(shape, generator=numbers) * spread).half()
+        start = (start + shape.numel()) % POOL
+        values = (pool.roll(-start) * spread).half()
+        yield name, values.repeat(-(-shape.numel() // POOL))[: shape.numel()].view(shape).clone()
 
 
 def _narrow(file: Path, by: int) -> None:

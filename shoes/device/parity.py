@@ -88,22 +88,42 @@ class Part:
     """Parts that spoil this one, too: where one of them is wrong, this one's fault is not told."""
 
 
+# Measured on a CPU against fp32, with an adapter that does something. `Demo` is the demo's trained model at 64 px,
+# `narrow` one of Stable Diffusion 1.5's layout and a fifth of its width with random weights at 256 px; an earlier
+# measurement of the prediction at full width (random weights, 256 px, bf16) was 1.2 %. The largest of several photos:
+#
+#                       bf16            fp16             TF32 (each product's inputs rounded to 10 bits)
+#                       demo   narrow   demo    narrow   demo     narrow
+#   predicted noise     0.5    1.5      0.06    0.19     0.04     0.12 %
+#   gradient            3.1    1.3      0.21    0.16     0.07     0.09   %
+#   loss                0.26   0.03     0.03    0.004    0.001           %
+#   sampled, 3 steps    6.1    2.8      0.68    0.34     0.37     0.17   %    guidance 7.5; three samplers
+#   VAE encode, decode                                   0.08     0.32   %
+#   text encoder                                         0.03     0.07   %
+#
+# Limits are two to three times the larger, in fp16 more, since some of its sums lose more than its rounding. Two
+# devices that sum fp32 in another order differ by 0.0001 %; the limits of fp32 are above what a GPU is off that
+# computes fp32 as TF32 without saying so, and no more: attention that is 5 % off changes the predicted noise by 0.5 to
+# 2.4 %.
 PARTS = {
-    "text": Part("the text encoder's output", Tolerance(0.005, 0.01)),
-    "encode": Part("the VAE's encoding", Tolerance(0.005, 0.01)),
-    "decode": Part("the VAE's decoding", Tolerance(0.005, 0.01)),
+    "text": Part("the text encoder's output", Tolerance(0.002, 0.003)),
+    "encode": Part("the VAE's encoding", Tolerance(0.003, 0.01)),
+    "decode": Part("the VAE's decoding", Tolerance(0.004, 0.01)),
     "loss": Part("the loss", Tolerance(0.003, 0.005, 0.01, 0.02)),
-    "prediction": Part("the predicted noise", Tolerance(0.002, 0.005, 0.01, 0.03)),
-    "gradient": Part("the gradient", Tolerance(0.005, 0.015, 0.03, 0.1)),
+    "prediction": Part("the predicted noise", Tolerance(0.002, 0.003, 0.01, 0.03)),
+    "gradient": Part("the gradient", Tolerance(0.005, 0.01, 0.03, 0.1), ("prediction",)),
     "batch_prediction": Part(
-        "the predicted noise of {size} images at once", Tolerance(0.002, 0.005, 0.01, 0.03), ("prediction",)
+        "the predicted noise of {size} images at once", Tolerance(0.002, 0.003, 0.01, 0.03), ("prediction",)
     ),
     "batch_gradient": Part(
-        "the gradient of {size} images at once", Tolerance(0.005, 0.015, 0.03, 0.1), ("prediction", "gradient")
+        "the gradient of {size} images at once",
+        Tolerance(0.005, 0.01, 0.03, 0.1),
+        ("prediction", "gradient", "batch_prediction"),
     ),
-    "held_out": Part("the predicted noise without gradients", Tolerance(0.002, 0.005, 0.01, 0.03), ("prediction",)),
-    "sampling": Part("what is sampled", Tolerance(0.005, 0.02, 0.03, 0.15), ("text", "prediction", "held_out")),
-    "optimizer": Part("the optimizer's update", Tolerance(0.005, 0.005)),
+    "held_out": Part("the predicted noise without gradients", Tolerance(0.002, 0.003, 0.01, 0.03), ("prediction",)),
+    "sampling": Part("what is sampled", Tolerance(0.005, 0.01, 0.02, 0.15), ("text", "prediction", "held_out")),
+    # No products: fused and not it differs by 0.00001 %, and of Adam's updates all are about as large as the rate.
+    "optimizer": Part("the optimizer's update", Tolerance(0.001, 0.001)),
 }
 """Everything that is compared, in the order in which it is told."""
 _TOGETHER = frozenset({"batch_prediction", "batch_gradient"})
@@ -244,13 +264,12 @@ def _changes(before: ParityTrial, taken: ParityTrial) -> str:
     """What else than device and precision was changed for the trial that was taken."""
     if taken.device != before.device:
         return ""
-    smaller = f"micro-batches of {taken.micro_batch}" if taken.precision == before.precision else ""
-    found = [
-        smaller if taken.micro_batch != before.micro_batch else "",
-        "AdamW without its fused kernel" if taken.fused_optimizer != before.fused_optimizer else "",
-    ]
-    words = " and ".join(word for word in found if word)
-    return f" with {words}" if words else ""
+    words = []
+    if taken.precision == before.precision and taken.micro_batch != before.micro_batch:
+        words.append(f"micro-batches of {taken.micro_batch}")
+    if taken.fused_optimizer is False and before.fused_optimizer:
+        words.append("AdamW without its fused kernel")
+    return f" with {' and '.join(words)}" if words else ""
 
 
 def _tell(trial: ParityTrial) -> ParityTrial:

@@ -81,11 +81,11 @@ class Looker:
     def encoder(self) -> ClipScorer | DinoEncoder:
         """The model in memory."""
         if self._encoder is None:
-            path, where = self._judge.path, {"photos": self._sample, "batch_size": self._batch_size}
+            path, where = self._judge.path, (self._device, self._sample, self._batch_size)
             if self._has_words:
-                self._encoder, fault = placed(load_clip(path, CPU), self._device, **where)
+                self._encoder, fault = placed(load_clip(path, CPU), *where)
             else:
-                self._encoder, fault = placed(load_dino(path, CPU), self._device, **where)
+                self._encoder, fault = placed(load_dino(path, CPU), *where)
             if fault:
                 self.note = f"{self._judge.name} looked on the CPU: on {self._device} what it sees {fault}"
                 log.warning("%s", self.note)

@@ -17,11 +17,11 @@ Encoder = TypeVar("Encoder", ClipScorer, DinoEncoder)
 CPU = "cpu"
 NUM_PHOTOS = 2
 # Vectors have the length 1, and a score is 100 × their product: 0.2 % are at most 0.2 points, and less than a tenth of
-# that on average over pictures. The demo's CLIP with every product rounded as TF32 rounds it is off by 0.07 %.
+# that on average over pictures. The demo's CLIP is off by 0.02 % where products are rounded as TF32 rounds them.
 TOLERANCE = Tolerance(fp32=0.002, tf32=0.005)
 
 
-def placed(encoder: Encoder, device: str, photos: Photos, *, batch_size: int) -> tuple[Encoder, str]:
+def placed(encoder: Encoder, device: str, photos: Photos, batch_size: int) -> tuple[Encoder, str]:
     """A judge on the device if it sees there what it sees on the CPU, else on the CPU; and what its sight is, in words.
 
     Args:

@@ -36,7 +36,7 @@ from shoes.settings import Settings
 from shoes.spec.names import names_weights
 from shoes.storage import damage, remove_path, sha256
 
-__all__ = ["Wanted", "check", "clip_files", "diffusion_files", "fetch", "inspect", "is_local", "repair"]
+__all__ = ["Wanted", "check", "clip_files", "diffusion_files", "fetch", "inspect", "is_local", "repair", "require_path"]
 
 log = logging.getLogger(__name__)
 _FIRST_USE = "recorded now, at the first use"
@@ -152,6 +152,16 @@ def _unconverted(wanted: Wanted, place: single.Place) -> ModelCheck:
     require_plan(place.file)
     text = f"{wanted.name} is not converted yet: `shoes model fetch` does it once, or the first run"
     return ModelCheck(name=wanted.name, path=None, files=(), problems=(text,))
+
+
+def require_path(wanted: Wanted, settings: Settings) -> None:
+    """A model whose name can only be a path is there.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if is_local(wanted, settings) and not is_single_file(wanted, settings):
+        _local_folder(wanted, settings)
 
 
 def _local_folder(wanted: Wanted, settings: Settings) -> Path:

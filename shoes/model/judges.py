@@ -1,10 +1,11 @@
 """All models of a recipe, and what is done without the judges that can't be had."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from shoes.errors import ModelError, Problem, TransientError
-from shoes.model.files import check, fetch, inspect, repair
+from shoes.model.files import check, fetch, inspect, repair, require_path
 from shoes.model.record import read_record, record_file
 from shoes.model.wanted import Wanted, all_models, clip_files, further_judges, is_local, wanted_models
 from shoes.reports import ModelCheck, ModelReport, ModelsReport
@@ -16,7 +17,7 @@ STAND_IN = "data/demo/clip"
 """The tiny CLIP that ships with the project."""
 ROLES = {"base": "Base", "clip": "CLIP", "second_clip": "Second CLIP", "dino": "DINOv2"}
 """What a person calls them, by their names in `ModelsReport`."""
-Get = Callable[[Wanted, Settings], ModelReport]
+Done = TypeVar("Done")
 
 
 def fetch_models(recipe: Recipe, settings: Settings) -> ModelsReport:
@@ -49,16 +50,23 @@ def fetch_models(recipe: Recipe, settings: Settings) -> ModelsReport:
 
 def repair_models(recipe: Recipe, settings: Settings) -> ModelsReport:
     """All models here and whole; what was downloaded and is damaged is downloaded again first. Nothing stands in."""
-    found: dict[str, ModelReport] = {}
+    models = _by_role(recipe)
+    _all_of(models, lambda wanted: require_path(wanted, settings))
+    return ModelsReport(**_all_of(models, lambda wanted: repair(wanted, settings)))
+
+
+def _all_of(models: Mapping[str, Wanted], do: Callable[[Wanted], Done]) -> dict[str, Done]:
+    """What was done with each model; what is wrong with any is said at once."""
+    found: dict[str, Done] = {}
     problems: list[Problem] = []
-    for role, wanted in _by_role(recipe).items():
+    for role, wanted in models.items():
         try:
-            found[role] = repair(wanted, settings)
-        except ModelError as error:  # all that is wrong is said at once
+            found[role] = do(wanted)
+        except ModelError as error:
             problems += error.problems
     if problems:
         raise ModelError(problems)
-    return ModelsReport(**found)
+    return found
 
 
 def check_models(recipe: Recipe, settings: Settings) -> dict[str, ModelCheck]:

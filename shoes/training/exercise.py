@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import cycle, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shoes.batches import batched
 from shoes.dataset import Record, load_split
@@ -51,17 +51,14 @@ class Photos:
     """P×C×h×w."""
     text: "torch.Tensor"
     """(P + 1)×T×D: of their captions, and of the empty one."""
+    timesteps: "torch.Tensor"
+    """P."""
     scaling_factor: float
-    schedule: Any
 
     def batch(self, places: Sequence[int], device: str) -> Batch:
         """Some of them, on a device."""
-        import torch
-
-        length = self.schedule.config.num_train_timesteps
-        timesteps = torch.tensor([int(PLACES[place] * length) for place in places])
         rows = list(places)
-        inputs = (self.moments[rows, 0] * self.scaling_factor, self.noise[rows], timesteps, self.text[rows])
+        inputs = (self.moments[rows, 0] * self.scaling_factor, self.noise[rows], self.timesteps[rows], self.text[rows])
         return Batch(*(value.to(device) for value in inputs))
 
 
@@ -74,24 +71,23 @@ class Findings:
     failures: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
-    def part(self, *names: str, is_vital: bool = True) -> Iterator[None]:
-        """What PyTorch raises inside the block is a fault of these parts.
+    def part(self, name: str, *, is_vital: bool = True) -> Iterator[None]:
+        """What PyTorch raises inside the block is a fault of this part.
 
         Raises:
             TrainingError: the memory is too small for what can't be done with less of it. Other work that does not
-                fit is not compared: a training that does not fit saves itself, and would say so.
+                fit is not compared: a training that does not fit saves itself, and says so.
         """
         try:
             yield
-        except (RuntimeError, NotImplementedError, TypeError) as error:  # TypeError: a dtype that the device lacks
+        except (RuntimeError, NotImplementedError, TypeError) as error:  # no kernel; a dtype that the device lacks
             if not is_out_of_memory(error):
                 reason = (str(error) or "no reason given").splitlines()[0]
-                self.failures |= dict.fromkeys(names, f"fails ({type(error).__name__}: {reason})")
+                self.failures[name] = f"fails ({type(error).__name__}: {reason})"
             elif is_vital:
                 raise TrainingError(_TOO_SMALL.format(device=self.device)) from error
             else:
-                log.info("not compared, the memory of %s is too small: %s", self.device, ", ".join(names))
-        release(self.device)
+                log.info("not compared, the memory of %s is too small: %s", self.device, name.replace("_", " "))
 
 
 _TOO_SMALL = (
@@ -127,7 +123,7 @@ class Exercise:
         """For a way and safer ones."""
         self._job = job
         self._device, self._checkpointing, largest = way.device, way.checkpointing, way.micro_batch
-        self._num_photos = min(MOST_PHOTOS, max(largest, self._held_out_size))
+        self._num_photos = min(MOST_PHOTOS, max(NUM_DRAWN, largest, self._held_out_size))
         self._done: dict[object, Findings] = {}
 
     def __call__(self, way: Way) -> Outcome:
@@ -151,6 +147,7 @@ class Exercise:
         if key not in self._done:
             self._done[key] = Findings(device)
             work(self._done[key])
+            release(device)
         return self._done[key]
 
     @property
@@ -170,13 +167,14 @@ class Exercise:
         records = load_split(job.train_dir, decode=False)[: self._num_photos]
         records = [records[place % len(records)] for place in range(self._num_photos)]
         moments = self._encode(records, REFERENCE[0])
+        length = load_noise_schedule(job.model.path).config.num_train_timesteps
         return Photos(
             records=records,
             moments=moments,
             noise=torch.randn(moments[:, 0].shape, generator=generator(job.spec.seed, "parity")),
             text=self._read(records, REFERENCE[0]),
+            timesteps=torch.tensor([int(place * length) for place in PLACES[: self._num_photos]]),
             scaling_factor=configs.geometry(job.model.path).scaling_factor,
-            schedule=load_noise_schedule(job.model.path),
         )
 
     @cached_property
@@ -210,13 +208,13 @@ class Exercise:
         }
 
     def _unet_parts(self, found: Findings, way: Way) -> None:
-        with found.part("loss", "prediction", "gradient"):
+        with found.part("gradient"):
             objective, dropout = self._load(way)
             found.values |= _of_one_image(self._pass(objective, dropout, [0]))
         if found.failures:
             return
         if way.micro_batch > 1:
-            with found.part("batch_prediction", "batch_gradient", is_vital=False):
+            with found.part("batch_gradient", is_vital=False):
                 found.values |= together([self._pass(objective, dropout, self._places(way.micro_batch))])
         with found.part("held_out", is_vital=False):
             found.values["held_out"] = self._predict(objective, self._places(self._held_out_size))
@@ -243,10 +241,9 @@ class Exercise:
         )
         dropout = use_sample_dropout(unet, spec.lora_dropout, spec.seed)
         wake_adapter(unet, spec.seed)
-        objective = Objective(
-            unet, photos.schedule, photos.scaling_factor, way.device, way.precision, snr_gamma=spec.snr_gamma
-        )
-        return objective, dropout
+        schedule = load_noise_schedule(self._job.model.path)
+        where = (way.device, way.precision)
+        return Objective(unet, schedule, photos.scaling_factor, *where, snr_gamma=spec.snr_gamma), dropout
 
     def _pass(self, objective: Objective, dropout: DropoutKey, places: list[int]) -> Pass:
         return take_pass(objective, self._photos.batch(places, objective.device), dropout, places)

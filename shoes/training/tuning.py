@@ -62,8 +62,8 @@ def is_called_for(job: Job, decisions: Decisions) -> bool:
 def tuned_decisions(job: Job, decisions: Decisions, session: "Session") -> Decisions:
     """The decisions to train by: measured at a training's first step where that is called for, else as they are.
 
-    What was found is kept for later runs of the kind if it computes right, and taken from there when it was. The caller pins the decisions
-    and brings the session to them (`session.adapt`).
+    What was found is kept for later runs of the kind, if it computes right, and taken from there when it was. The
+    caller pins the decisions and brings the session to them (`session.adapt`).
     """
     if session.step or not is_called_for(job, decisions):
         return decisions

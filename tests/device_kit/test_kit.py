@@ -17,6 +17,7 @@ from benchmarks.device import kit, table, worker
 from benchmarks.device.place import Options, Place
 from benchmarks.device.rows import Row
 from shoes.settings import PROJECT_ROOT
+from tests.emulated.tensor import Computer
 
 ABSENT = ("prefect", "mlflow", "datasets", "scipy", "matplotlib", "imagehash", "sqlalchemy")
 """What nobody brings to a rented GPU; the last ones are no small packages."""
@@ -105,6 +106,17 @@ def test_every_part_of_the_kit_is_well_on_the_cpu(tmp_path: Path) -> None:
     assert by_part["resume"]["figure"] == "equal bytes"
     assert by_part["full_proof"]["figure"] == "equal"
     assert by_part["full_parity"]["figure"] == "right"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["facts", "speed", "drawing", "proof"])
+def test_a_part_is_well_on_an_emulated_mps_device(part: str, mps: Computer, own_world: Path) -> None:
+    answers = own_world / "answers"
+    place = Place(Options(own_world, "mps", smoke=True), time.monotonic() + 1000)
+    with answers.open("w") as out:
+        assert worker.compute(part, place, out), answers.read_text()
+    rows = [json.loads(line)["row"] for line in answers.read_text().splitlines()]
+    assert {row["status"] for row in rows} == {"done"}
 
 
 STUB = """

@@ -186,6 +186,10 @@ def _quantised(folder: Path) -> None:
     _set(folder / "clip/config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
 
 
+def _quantised_unet(folder: Path) -> None:
+    _set(folder / "base/unet/config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+
+
 def _other_weights(folder: Path) -> None:
     shutil.copy(folder / "dino/model.safetensors", folder / "dino/other.safetensors")
     _set(folder / "dino/config.json", transformers_weights="other.safetensors")
@@ -211,6 +215,7 @@ REFUSED = {
     "few words": (_few_words, "the tokenizer can't be used: knows 3 of the 640 tokens"),
     "another config": (_another_config, "does not describe a UNet2DConditionModel"),
     "quantised": (_quantised, "of a quantised model"),
+    "a quantised UNet": (_quantised_unet, "of a quantised model"),
     "other weights": (_other_weights, "has the weights read from other.safetensors"),
     "an adapter": (_an_adapter, "would have the weights of another model loaded"),
 }

@@ -504,7 +504,7 @@ def test_a_night_on_a_single_file_by_the_command_line(
     picture = next(file for file in (own_world / "pictures").glob("*.png") if file.name != "index.png")
     assert str(home).encode() not in picture.read_bytes()
     assert b"~/models/dreams_8.safetensors" in picture.read_bytes()
-    assert run("generate", *base, "--adapter", "trained", "--from", str(picture))["largest_difference"] == 0
+    assert run("generate", *base, "--from", str(picture))["largest_difference"] == 0
     exported = Path(run("export", *base, "--merged", "--out", "out")["path"])
     card = (exported / "README.md").read_text()
     assert 'from_single_file(\n    "dreams_8.safetensors"' in card

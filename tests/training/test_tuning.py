@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from shoes import device
+from shoes.reports import ParityTrial
 from shoes.spec import Recipe, TrainSpec
 from shoes.training import choice, tuning
 from shoes.training.choice import KeptChoice
@@ -185,6 +186,32 @@ def test_a_training_is_tuned_once_on_a_machine(micro: Callable[..., Recipe], mon
     for later in (replace(session, step=1), session):
         again = found if later is session else decisions
         assert tuned_decisions(job, again, later) == again
+
+
+def test_what_is_faster_and_wrong_is_not_taken_and_not_kept(
+    micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = session_of(micro({"train.gradient_checkpointing": "auto"}))
+    passed = ParityTrial(device="cpu", precision="no", passed=True, verdict="agrees", micro_batch=2)
+    decisions = replace(session.decisions, parity=(passed,))
+    chosen = KeptChoice(precision="no", micro_batch=4, checkpointing="full", reason="a test")
+    monkeypatch.setattr(tuning, "is_tunable", lambda spec, device: True)
+    monkeypatch.setattr(tuning, "tune", lambda session, room_bytes: chosen)
+    session.objective.unet.register_forward_hook(
+        lambda unet, inputs, output: (output[0] * (1 + 0.05 * len(inputs[0])),)
+    )
+    before = session.snapshot()
+    found = tuned_decisions(session.job, decisions, session)
+    assert (found.micro_batch, found.checkpointing) == (2, "off")
+    wrong, last = found.parity
+    assert (last, wrong.micro_batch, wrong.checkpointing) == (passed, 4, "full")
+    assert wrong.verdict.startswith("the predicted noise of 4 images at once is 14.3% off")
+    assert found.reasons["micro_batch"].endswith("so cpu in fp32 with micro-batches of 2 was taken")
+    assert choice.kept(tuning.place(session.job)) is None
+    assert tuned_decisions(session.job, found, session) == found
+    after = session.snapshot()
+    assert all(torch.equal(value, after.adapter[name]) for name, value in before.adapter.items())
+    assert not session.objective.unet.is_gradient_checkpointing
 
 
 def test_a_choice_for_another_precision_is_measured_anew() -> None:

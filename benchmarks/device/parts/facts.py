@@ -27,8 +27,9 @@ def run(place: Place) -> Iterator[Row]:
     yield Row(PART, "peak of matrix products", peak.in_words, peak.reason, values={"tflops": peak.tflops})
     for decision in device.decide(ground.full_recipe(place).train, facts):
         value = device.precision_name(decision.value) if decision.name == "precision" else decision.value
+        figure = " ".join(word.rpartition("=")[2] for word in value.split())  # a limit without its variable's name
         what = decision.name.replace("_", " ")
-        yield Row(PART, f"decided: {what}", value, decision.reason, values={decision.name: value})
+        yield Row(PART, f"decided: {what}", figure, decision.reason, values={decision.name: value})
 
 
 def _version_note(facts: object) -> str:

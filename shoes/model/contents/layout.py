@@ -95,6 +95,9 @@ def load_shapes(part: Part, folder: Path, tensors: Mapping[str, Tensor], *, is_s
     from shoes.model.load import quiet_libraries
 
     quiet_libraries()
+    import accelerate  # transformers loads nothing onto the meta device without it, and says so in words of its own
+
+    del accelerate
     state = {
         name: torch.empty(tensor.shape, dtype=getattr(torch, _FLOATS.get(tensor.dtype, "int64")), device="meta")
         for name, tensor in tensors.items()
@@ -144,10 +147,9 @@ def _by_diffusers(part: Part, folder: Path, state: dict[str, Any], is_sharded: b
     import torch
 
     network = getattr(diffusers, part.network)
-    config = network.load_config(folder / part.name, local_files_only=True)
-    _require_plain(config)
     with torch.device("meta"):
-        model = network.from_config(config)
+        model = network.from_config(network.load_config(folder / part.name, local_files_only=True))
+    _require_plain(model.config)
     if not is_sharded:  # as diffusers does it: shards are younger than the old names
         model._fix_state_dict_keys_on_load(state)
     wanted = model.state_dict()
