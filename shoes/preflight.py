@@ -5,6 +5,7 @@ from pathlib import Path
 from shoes import dataset
 from shoes.errors import ConfigurationError, Problem, ProblemsError
 from shoes.model.architecture import layer_problems, target_problems
+from shoes.model.contents.memory import only_in_memory
 from shoes.model.files import fetch, is_local
 from shoes.model.single import place as single
 from shoes.model.single.conversion import require_plan
@@ -23,7 +24,8 @@ def preflight(recipe: Recipe) -> None:
     problems: list[Problem] = []
     for look in (_look_at_device, _look_at_inference, _look_at_models, _look_at_data):
         try:
-            look(recipe)
+            with only_in_memory():
+                look(recipe)
         except ProblemsError as error:
             problems += error.problems
     if problems:

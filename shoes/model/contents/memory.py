@@ -1,7 +1,8 @@
 """What was found in a model's files, kept beside the model's record, by all that it depends on."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -32,9 +33,20 @@ class Findings(Report):
     """By the file's own SHA-256."""
 
 
+_IS_KEPT = ContextVar("findings are kept on the disk", default=True)
 _LAYOUTS: dict[str, tuple[Defect, ...]] = {}
 _VALUES: dict[str, Values] = {}
 """What this process found, in whatever model."""
+
+
+@contextmanager
+def only_in_memory() -> Iterator[None]:
+    """What is found inside the block is known to this process, and nothing is written: the run may not begin at all."""
+    before = _IS_KEPT.set(False)
+    try:
+        yield
+    finally:
+        _IS_KEPT.reset(before)
 
 
 @dataclass
@@ -73,7 +85,7 @@ class Memory:
     def save(self) -> None:
         """Keep what was asked for since the beginning; what can't be kept is found again."""
         now = Findings(layouts=self._layouts, values=self._values)
-        if now != self._kept:
+        if now != self._kept and _IS_KEPT.get():
             with suppress(OSError):
                 write_text(self.file, pretty_json(now))
 
