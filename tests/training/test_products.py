@@ -14,7 +14,7 @@ from shoes.training.products import product_over_rows
 from tests.emulated.mps import emulated_mps
 from tests.emulated.tensor import Computer, Product
 
-SAMPLES, SIDE = 516, 8
+SAMPLES, SIDE = 129, 16
 """Together 33,024 tokens."""
 LOSS_SCALE = 2.0**10
 """Keeps fp16's gradients from vanishing."""
