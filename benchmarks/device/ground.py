@@ -19,7 +19,7 @@ from shoes.training.run import Decisions, Job, make_job, plan_decisions
 
 DEMO_MODEL = PROJECT_ROOT / "data/demo/model"
 DEMO_PHOTOS = PROJECT_ROOT / "data/demo/casual_shoes"
-NUM_PHOTOS = {"train": 16, "val": 4, "test": 2}
+NUM_PHOTOS = {"train": 8, "val": 2, "test": 2}
 NARROW = 10
 """Of the model of the smoke form."""
 
