@@ -139,7 +139,7 @@ def proof(journal: Journal, report: TrainReport) -> None:
     """The training's report with the proof of its export, here and in a tag."""
     assert report.proof is not None, "nothing was proven"
     write_text(report.run_dir / "report.json", pretty_json(report))
-    said = "; ".join(report.proof.doubts) or f"equal: {', '.join(report.proof.differences)}"
+    said = "; ".join(report.proof.doubts) or f"equal: {', '.join(sorted(report.proof.differences))}"
     journal.tags(f"proof/{report.adapter_sha256[:16]}/{fingerprint(said)}", {"export_proof": said[:5000]})
 
 
