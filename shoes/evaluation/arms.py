@@ -1,4 +1,4 @@
-"""Every arm's pictures: drawn, drawn again where they came out blank, and looked at by the gates."""
+"""Every arm's pictures: drawn, drawn again where they came out blank, and looked for by the gates."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -34,10 +34,10 @@ def draw_arms(
 ) -> tuple[dict[str, list[Path]], list[str]]:
     """Every arm's pictures by its name, and what is to be said of them.
 
-    What came out blank is drawn again in fp32, once.
+    What came out blank is drawn again in fp32, once; what is blank all the same stays so.
 
     Raises:
-        EvaluationError: pictures are missing, damaged, or blank all the same.
+        EvaluationError: pictures are missing or damaged.
     """
     total = len(drawings) * len(arms)
     pictures, notes = {}, []

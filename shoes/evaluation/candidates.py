@@ -16,6 +16,7 @@ from shoes.evaluation.choice import Pictured, choose, lowest, reason, shortlist
 from shoes.evaluation.distances import Estimate, are_enough, cmmd, cmmd_difference
 from shoes.evaluation.drawings import Drawing, plan_drawings
 from shoes.evaluation.features import Looker
+from shoes.evaluation.gates import blank_pictures
 from shoes.evaluation.inputs import Adapter, Arm, Canvas, JudgeModel, Photos
 from shoes.evaluation.statistics import Floats, clip_score, points
 from shoes.evaluation.table import interval
@@ -101,8 +102,8 @@ class _Drawn:
     units: Sequence[str]
     """Of the drawings, by the photos that they belong to."""
     photo_units: Sequence[str]
-    note: str
-    """Why CLIP looked on another device than it was to; nothing: it did not."""
+    notes: Sequence[str]
+    """Which checkpoints drew blank pictures, and so are not here; why CLIP looked on another device than it was to."""
 
     @property
     def has_distances(self) -> bool:
@@ -117,7 +118,7 @@ def choose_checkpoint(inputs: ChoiceInputs, tools: Tools, on_progress: Progress)
     pictures to tell them apart; where there are not, it is the one with the lowest held-out loss.
 
     Raises:
-        EvaluationError: pictures are missing, damaged or blank.
+        EvaluationError: pictures are missing or damaged.
         ModelError: CLIP can't be loaded.
     """
     started = time.monotonic()
@@ -129,9 +130,9 @@ def choose_checkpoint(inputs: ChoiceInputs, tools: Tools, on_progress: Progress)
     drawn = _draw(inputs, steps, tools, on_progress) if len(steps) > 1 and units.are_enough else None
     pictured = _picture(inputs, drawn) if drawn is not None else {lowest(inputs.photo_losses): Pictured(None, None)}
     step = choose(pictured)
-    why = reason(step, steps, pictured, inputs.losses, why_not_drawn="" if units.are_enough else units.why_too_few)
-    if drawn is not None and drawn.note:
-        why = f"{why}; {drawn.note}"
+    why_not = "all of them are blank" if units.are_enough else units.why_too_few
+    why = reason(step, steps, pictured, inputs.losses, why_not_drawn=why_not if drawn is None else "")
+    why = "; ".join([why, *(drawn.notes if drawn is not None else ())])
     log.info("the checkpoint of step %d is exported: %s", step, why)
     choice = CheckpointChoice(
         fingerprint=inputs.fingerprint,
@@ -162,21 +163,26 @@ def kept_choice(inputs: ChoiceInputs) -> CheckpointChoice | None:
         return None
 
 
-def _draw(inputs: ChoiceInputs, steps: Sequence[int], tools: Tools, on_progress: Progress) -> _Drawn:
+def _draw(inputs: ChoiceInputs, steps: Sequence[int], tools: Tools, on_progress: Progress) -> _Drawn | None:
+    """The pictures of those checkpoints that draw something; none where none does."""
     drawings = inputs.drawings
     arms = {step: Arm(f"step-{step:06d}", inputs.candidates[step]) for step in steps}
     pictures, notes = draw_arms(inputs.canvas, list(arms.values()), drawings, tools, on_progress)
     for note in notes:
         log.info("%s", note)
+    blank = [step for step, arm in arms.items() if blank_pictures(pictures[arm.name])]
+    if len(blank) == len(arms):
+        return None
     looker = Looker(inputs.clip, inputs.canvas.cache_dir, inputs.device, inputs.batch_size, inputs.validation)
-    seen = {step: looker.at_pictures(pictures[arm.name]) for step, arm in arms.items()}
+    seen = {step: looker.at_pictures(pictures[arms[step].name]) for step in steps if step not in blank}
     photos = looker.at_photos(inputs.validation)
     captions = [drawing.prompt for drawing in drawings]
     texts = looker.read(sorted(set(captions)))
     read = np.stack([texts[caption] for caption in captions])
     cosines = {step: (vectors * read).sum(1) for step, vectors in seen.items()}
     units = inputs.photo_units.names
-    return _Drawn(cosines, seen, photos, [units[drawing.record] for drawing in drawings], units, looker.note)
+    said = [*(f"step {step:,} drew blank pictures" for step in blank), *([looker.note] if looker.note else [])]
+    return _Drawn(cosines, seen, photos, [units[drawing.record] for drawing in drawings], units, said)
 
 
 def _picture(inputs: ChoiceInputs, drawn: _Drawn) -> dict[int, Pictured]:

@@ -80,8 +80,8 @@ def reason(
     elif why_not_drawn:
         others = ", ".join(f"{s:,}" for s in shortlisted if s != step)
         text = (
-            f"step {step:,} has the lowest held-out loss, within one standard error of {others}; no pictures were "
-            f"drawn to tell them apart, because {why_not_drawn}"
+            f"step {step:,} has the lowest held-out loss, within one standard error of {others}; pictures could not "
+            f"tell them apart, because {why_not_drawn}"
         )
     else:
         others = ", ".join(f"{s:,}" for s in shortlisted)

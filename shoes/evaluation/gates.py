@@ -1,7 +1,8 @@
 """What must hold before any verdict: all pictures there, none blank, finite scores, a CLIP that can tell.
 
-Each check returns its problems, so that a person reads all of them at once. What the data set is like is no problem
-that stops an evaluation: it can leave the night without a verdict, with the reason (`why_clip_cannot_tell`).
+Each check returns its problems, so that a person reads all of them at once. What another try would find again is no
+problem that stops an evaluation, a data set that can't tell or a model that draws blank pictures: it can leave the
+night without a verdict, with the reason (`why_clip_cannot_tell`, `why_blank`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,28 +43,31 @@ def check_test_split(records: Sequence[Record], drawings: Sequence[Drawing]) -> 
 
 
 def check_pictures(arm: str, paths: Sequence[Path], expected: int) -> list[Problem]:
-    """Every expected picture of an arm is there, can be read, and shows something."""
+    """Every expected picture of an arm is there and can be read."""
     problems = []
     if len(paths) != expected:
         problems.append(Problem(arm, f"{len(paths)} pictures where {expected} were expected", _DRAW_AGAIN))
-    faults = [(path, _fault(path)) for path in paths]
-    lost = [path for path, fault in faults if fault == "lost"]
+    lost = [path for path in paths if not is_readable(path)]
     if lost:
         what = f"{len(lost)} of {expected} pictures are missing or damaged: {_names(lost)}"
         problems.append(Problem(arm, what, _DRAW_AGAIN))
-    blank = [path for path, fault in faults if fault == "blank"]
-    if blank:
-        what = f"{len(blank)} of {expected} pictures are blank: {_names(blank)} in {blank[0].parent}"
-        fix = "draw in full precision (train.mixed_precision no); delete that folder to draw them again"
-        problems.append(Problem(arm, what, fix))
     return problems
 
 
-def _fault(path: Path) -> Literal["lost", "blank"] | None:
-    try:
-        return "blank" if is_blank(open_picture(path)) else None
-    except OSError:
-        return "lost"
+def why_blank(pictures: Mapping[str, Sequence[Path]]) -> str:
+    """Why arms can't be judged by their pictures, as the rest of a sentence; empty: every picture shows something.
+
+    Args:
+        pictures: of each arm, all of them readable; what came out blank in half precision was drawn again in fp32.
+    """
+    found = {arm: blank_pictures(paths) for arm, paths in pictures.items()}
+    told = [f"{len(blank)} of {len(pictures[arm])} by {arm} ({_names(blank)})" for arm, blank in found.items() if blank]
+    return f"pictures are blank, in fp32 as well: {', '.join(told)}" if told else ""
+
+
+def blank_pictures(paths: Sequence[Path]) -> list[Path]:
+    """Those that show nothing."""
+    return [path for path in paths if is_blank(open_picture(path))]
 
 
 def judge(pixels: "torch.Tensor", picture: "Image") -> Literal["OK", "blank", "NaN"]:

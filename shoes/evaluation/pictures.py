@@ -91,8 +91,8 @@ def redraw_blank(
 ) -> int:
     """Draw again, more precisely and once, what came out blank in a sealed set; how many of the set were.
 
-    A half precision can lose a picture: NaN decodes to black. What is blank after that as well stays blank, for the
-    gates to find. `make_draw` is called only when there is such a picture.
+    A half precision can lose a picture: NaN decodes to black. What is blank after that as well stays blank, and
+    leaves its arm without a verdict. `make_draw` is called only when there is such a picture.
     """
     marked = [number for number, path in enumerate(paths) if _is_precise(path)]
     blank = [

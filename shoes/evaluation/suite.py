@@ -36,10 +36,11 @@ def evaluate(inputs: EvaluationInputs, tools: Tools, on_progress: Progress = _si
 
     `on_progress` is told after each picture how many of all arms' pictures are there, with the arm's name.
 
-    A data set that can't tell, by its size or its captions, is no error: the report says why (`undecided`).
+    A data set that can't tell, by its size or its captions, and pictures that are blank are no error: the report says
+    why there is no verdict (`undecided`).
 
     Raises:
-        EvaluationError: pictures or scores are missing, damaged or blank, with all the reasons.
+        EvaluationError: pictures or scores are missing or damaged, with all the reasons.
         ModelError: a judge can't be loaded.
     """
     started = time.monotonic()

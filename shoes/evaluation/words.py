@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from shoes.evaluation.gates import why_clip_cannot_tell
+from shoes.evaluation.gates import why_blank, why_clip_cannot_tell
 from shoes.evaluation.scores import SHUFFLED
 from shoes.evaluation.table import LEAST_PHOTOS, Found
 from shoes.reports import FEW_UNITS, Memorisation
@@ -11,10 +11,12 @@ from shoes.reports import FEW_UNITS, Memorisation
 def why_undecided(found: Found) -> str:
     """Why adapter and base can't be compared, as the rest of a sentence; empty: they can.
 
-    A CLIP that can't tell these photos' captions apart says nothing; neither do too few captions or pictures.
+    Blank pictures can't be compared; a CLIP that can't tell these photos' captions apart says nothing; neither do too
+    few captions or pictures.
     """
     units = found.units(found.scores["adapter"], "picture")
-    return why_clip_cannot_tell(found.scores) or ("" if units.are_enough else units.why_too_few)
+    found_no_fault = "" if units.are_enough else units.why_too_few
+    return why_blank(found.pictures) or why_clip_cannot_tell(found.scores) or found_no_fault
 
 
 def left_out(found: Found, memorisation: Memorisation | None) -> Iterator[str]:

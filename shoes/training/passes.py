@@ -119,7 +119,7 @@ def update(
     optimizer = make_optimizer(spec, parameters, fused=fused)
     scaler = make_scaler(device, precision)
     average = Average(parameters, spec.ema_decay) if spec.use_ema else None
-    norm = float(torch.cat([gradient.flatten() for gradient in gradients.values()]).norm())
+    norm = float(torch.linalg.vector_norm(torch.cat([gradient.flatten() for gradient in gradients.values()])))
     for size in UPDATES:
         factor = float(scaler.scale(torch.tensor(size * spec.max_grad_norm / norm, device=device)))
         for name, parameter in parameters.items():

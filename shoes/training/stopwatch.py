@@ -65,9 +65,8 @@ class Stopwatch:
         if started is None or ended is None:
             return math.nan
         try:
-            if (
-                self._device == "cuda"
-            ):  # on MPS this may make elapsed_time wait for ever (pytorch#196395); it waits itself
+            # on MPS elapsed_time waits by itself, and could wait for ever after this (pytorch#196395)
+            if self._device == "cuda":
                 ended.synchronize()
             return float(started.elapsed_time(ended)) / 1000
         except NOT_TIMED as error:

@@ -150,7 +150,7 @@ def test_two_photos_can_not_tell_checkpoints_apart_and_nothing_is_drawn(make_cho
     inputs = make_choice(found, validation=Photos(few, "few"), loss_captions=captions, training_captions=trained_on)
     choice = choose_by(inputs, Drawing())
     assert choice.step == lowest(found) == 200
-    assert "no pictures were drawn to tell them apart, because 2 " in choice.reason
+    assert "pictures could not tell them apart, because 2 " in choice.reason
     assert [row.is_shortlisted for row in choice.checkpoints] == [False, True, True]
     assert all(row.loss_minus_best is None for row in choice.checkpoints)
 
@@ -186,12 +186,18 @@ def test_all_that_decides_a_choice_is_in_its_name(make_choice, photos, tmp_path:
     assert make_choice(CLOSE, batch_size=2, out_dir=tmp_path).fingerprint == names[0]
 
 
-def test_blank_pictures_stop_the_choice(make_choice, boxes: Draw) -> None:
-    from shoes.errors import EvaluationError
+def black(drawings) -> Iterator[Image.Image]:
+    for _ in drawings:
+        yield Image.new("RGB", (64, 64))
 
-    def black(drawings) -> Iterator[Image.Image]:
-        for _ in drawings:
-            yield Image.new("RGB", (64, 64))
 
-    with pytest.raises(EvaluationError, match="step-000200: 16 of 16 pictures are blank"):
-        choose_by(make_choice(CLOSE), Drawing(step_000100=boxes, step_000200=black))
+def test_a_checkpoint_that_draws_blank_pictures_is_left_out(make_choice, boxes: Draw) -> None:
+    found = choose_by(make_choice(CLOSE), Drawing(step_000100=black, step_000200=boxes))
+    assert found.step == 200
+    assert found.reason.endswith("; step 100 drew blank pictures")
+
+
+def test_where_all_draw_blank_pictures_the_held_out_loss_chooses(make_choice) -> None:
+    found = choose_by(make_choice(CLOSE), Drawing(step_000100=black, step_000200=black))
+    assert found.step == min(CLOSE, key=lambda step: CLOSE[step].mean())
+    assert "pictures could not tell them apart, because all of them are blank" in found.reason

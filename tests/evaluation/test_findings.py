@@ -13,6 +13,8 @@ from shoes.evaluation.inputs import Arm, EvaluationInputs, JudgeModel, Judges
 from shoes.evaluation.pictures import Draw, open_picture
 from shoes.evaluation.suite import evaluate
 from shoes.evaluation.table import HeldOut
+from shoes.publishing.promotion import decide
+from shoes.spec import GateSpec
 
 MakeInputs = Callable[..., EvaluationInputs]
 
@@ -150,10 +152,13 @@ def test_blank_pictures_are_drawn_again_in_fp32_and_told(make_inputs: MakeInputs
     assert asked == ["adapter"], "and not another time"
 
 
-def test_what_stays_blank_stops_the_verdict(make_inputs: MakeInputs, boxes: Draw) -> None:
-    tools = Tools(lambda _: blank_first(boxes), lambda _: blank_first(boxes))
-    with pytest.raises(EvaluationError, match="2 of 16 pictures are blank"):
-        evaluate(make_inputs(dtype="fp16"), tools)
+def test_what_stays_blank_leaves_the_night_without_a_verdict(make_inputs: MakeInputs, boxes: Draw) -> None:
+    def draw(arm: Arm) -> Draw:
+        return blank_first(boxes) if arm.name == "adapter" else boxes
+
+    report = evaluate(make_inputs(dtype="fp16"), Tools(draw, draw))
+    assert report.undecided == "pictures are blank, in fp32 as well: 2 of 16 by adapter (0000.png, 0001.png)"
+    assert not decide(report, GateSpec(), None, "base").promote
 
 
 def test_a_score_that_is_not_finite_stops_the_verdict(

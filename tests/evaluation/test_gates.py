@@ -12,6 +12,7 @@ from shoes.evaluation.gates import (
     check_test_split,
     is_blank,
     require,
+    why_blank,
     why_clip_cannot_tell,
 )
 from shoes.evaluation.scores import ImageScore
@@ -73,12 +74,13 @@ def test_blank_pictures_are_told_from_dark_ones() -> None:
     assert not is_blank(Image.fromarray(product().astype(np.uint8)))
 
 
-def test_a_black_image_stops_the_verdict(tmp_path: Path) -> None:
+def test_a_black_image_is_named(tmp_path: Path) -> None:
     paths = save(tmp_path, product(), np.zeros((64, 64, 3)))
-    (problem,) = check_pictures("adapter", paths, 2)
-    assert problem.where == "adapter"
-    assert "1 of 2 pictures are blank: 1.png" in problem.what
-    assert "mixed_precision no" in problem.fix
+    assert check_pictures("adapter", paths, 2) == [], "another try would draw it again as it is"
+    assert why_blank({"base": paths[:1]}) == ""
+    assert why_blank({"base": paths[:1], "adapter": paths}) == (
+        "pictures are blank, in fp32 as well: 1 of 2 by adapter (1.png)"
+    )
 
 
 def test_missing_and_damaged_images_stop_the_verdict(tmp_path: Path) -> None:

@@ -175,19 +175,14 @@ def test_progress_counts_over_all_arms(make_inputs: MakeInputs, arms: Arms) -> N
     assert told == [*((n, 32, "base") for n in range(17)), *((n, 32, "adapter") for n in range(16, 33))]
 
 
-def blacken(draw: Draw, drawings) -> Iterator[Image.Image]:
-    for number, image in enumerate(draw(drawings)):
-        yield Image.new("RGB", image.size) if number == 5 else image
-
-
-def test_black_and_missing_pictures_stop_the_verdict_together(
+def test_missing_pictures_of_all_arms_stop_the_evaluation_together(
     make_inputs: MakeInputs, boxes: Draw, tmp_path: Path
 ) -> None:
-    arms = Arms(base=partial(blacken, boxes), adapter=lambda drawings: boxes(drawings[:-2]))
+    arms = Arms(base=lambda drawings: boxes(drawings[:-1]), adapter=lambda drawings: boxes(drawings[:-2]))
     with pytest.raises(EvaluationError) as caught:
         evaluate(make_inputs(), Tools(arms))
     assert [problem.where for problem in caught.value.problems] == ["base", "adapter"]
-    assert "1 of 16 pictures are blank: 0005.png" in str(caught.value)
+    assert "1 of 16 pictures are missing or damaged: 0015.png" in str(caught.value)
     assert "2 of 16 pictures are missing or damaged: 0014.png, 0015.png" in str(caught.value)
     assert not (tmp_path / "evaluations").exists()
 
