@@ -64,7 +64,7 @@ def clip_problems(folder: Path) -> list[Problem]:
     if isinstance(config, Problem):
         return [config] if (folder / "config.json").is_file() else []
     where = str(folder / "config.json")
-    kind, classes = str(config.get("model_type")), config.get("architectures") or ["CLIPModel"]
+    kind, classes = str(config.get("model_type", "clip")), config.get("architectures") or ["CLIPModel"]
     if kind != "clip" or "CLIPModel" not in classes:
         text = f"is a {kind} model ({', '.join(map(str, classes))}), not a CLIPModel"
         return [Problem(where, text, fix)]
@@ -84,7 +84,7 @@ def vision_problems(folder: Path) -> list[Problem]:
     config = _config(folder / "config.json")
     if isinstance(config, Problem):
         return [config] if (folder / "config.json").is_file() else []
-    kind = str(config.get("model_type"))
+    kind = str(config.get("model_type", "dinov2"))
     if kind == "dinov2":
         return []
     fix = "give a DINOv2 model, for example facebook/dinov2-base, or none"
