@@ -153,6 +153,7 @@ def _report(inputs: EvaluationInputs, folder: Path, found: Found, notes: Sequenc
             *left_out(found, memorisation),
         ),
         undecided=why_undecided(found),
+        num_blank={arm: len(blank) for arm, paths in found.pictures.items() if (blank := gates.blank_pictures(paths))},
     )
 
 

@@ -3,6 +3,7 @@
 Similarities are in points, 100 × cosine. `None` stands for what was not measured; `EvaluationReport.notes` says why.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -183,6 +184,8 @@ class EvaluationReport(Report):
     """What was left out, drawn again or judged by another model, and why."""
     undecided: str = ""
     """Why the adapter can't be compared with the base, as the rest of a sentence; empty: it can."""
+    num_blank: Mapping[str, int] = {}
+    """How many pictures show nothing, drawn in fp32 as well, by the arms that drew any."""
 
     @property
     def stand_in(self) -> str:

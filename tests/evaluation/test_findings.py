@@ -158,6 +158,7 @@ def test_what_stays_blank_leaves_the_night_without_a_verdict(make_inputs: MakeIn
 
     report = evaluate(make_inputs(dtype="fp16"), Tools(draw, draw))
     assert report.undecided == "pictures are blank, in fp32 as well: 2 of 16 by adapter (0000.png, 0001.png)"
+    assert report.num_blank == {"adapter": 2}
     assert not decide(report, GateSpec(), None, "base").promote
 
 

@@ -62,6 +62,16 @@ CASES: dict[str, tuple[Callable[[Path], dict[str, Any]], str, str]] = {
         "Measure more precisely",
         "--eval.half_width 0.48",
     ),
+    "blank pictures by the base": (
+        lambda _: {"evaluation": {"undecided": "pictures are blank", "num_blank": {"base": 2, "adapter": 3}}},
+        "See what the base draws",
+        "model try",
+    ),
+    "blank pictures by the adapter": (
+        lambda _: {"evaluation": {"undecided": "pictures are blank", "num_blank": {"adapter": 3}}},
+        "Train more gently",
+        "learning_rate 5e-05",
+    ),
     "undecided": (
         lambda _: {"evaluation": {"undecided": "2 captions can't speak for the others"}},
         "Give it photos",

@@ -37,9 +37,11 @@ class _Case:
 
     @property
     def difference(self) -> Interval | None:
-        """What the gate looks at, against the base; none where it was not measured, or the pictures are the same."""
+        """What the gate looks at, against the base; none where it was not measured or says nothing, or the pictures are
+        the same."""
         found = self.against_base
-        return None if found.identical else found.difference(self.night.promotion.metric)
+        says_nothing = found.identical or self.night.evaluation.undecided
+        return None if says_nothing else found.difference(self.night.promotion.metric)
 
     def run(self, **changes: object) -> str:
         """The night again, with other values."""
@@ -88,8 +90,27 @@ def _memorised(case: _Case) -> Iterator[Step]:
         )
 
 
+def _blank(case: _Case) -> Iterator[Step]:
+    counts = case.night.evaluation.num_blank
+    if counts.get("base"):
+        yield Step(
+            "See what the base draws by itself",
+            f"It drew {counts['base']} blank pictures: no adapter can mend that.",
+            shlex.join(["shoes", "model", "try", "--recipe", str(case.spec)]),
+        )
+    elif counts.get("adapter"):
+        rate = case.recipe.train.learning_rate / 2
+        yield Step(
+            "Train more gently",
+            f"The adapter drew {counts['adapter']} blank pictures where the base draws none: most often the rate was "
+            "too high.",
+            case.run(train__learning_rate=f"{rate:.2g}"),
+        )
+
+
 def _undecided(case: _Case) -> Iterator[Step]:
-    if case.against_base.identical or not case.night.evaluation.undecided:
+    found = case.night.evaluation
+    if case.against_base.identical or found.num_blank or not found.undecided:
         return
     source = case.recipe.data.source or "FOLDER"
     yield Step(
@@ -295,6 +316,7 @@ def _use_it(case: _Case) -> Iterator[Step]:
 
 _RULES: tuple[Callable[[_Case], Iterator[Step]], ...] = (
     _memorised,
+    _blank,
     _undecided,
     _learned_nothing,
     _unclear,

@@ -29,6 +29,7 @@ def held_out(train: TrainReport) -> Chart | None:
         return None
     steps = [loss.step for loss in train.losses]
     margins = [numbers.margin(loss.standard_error) for loss in train.losses]
+    band = " (band: ± 2 standard errors over photos)" if any(margins) else ""
     lines = [
         Line("photos held out", steps, [loss.mean for loss in train.losses], svg.ACCENT, margins),
         Line("photos trained on", steps, [loss.train_mean for loss in train.losses], svg.SECOND, is_dashed=True),
@@ -45,8 +46,8 @@ def held_out(train: TrainReport) -> Chart | None:
     return curves(
         "held-out-loss",
         "Held-out loss",
-        "Denoising loss on validation photos (band: ± 2 standard errors over photos) and on as many training photos. "
-        "Where the two part, the adapter learns its photos by heart.",
+        f"Denoising loss on validation photos{band} and on as many training photos. Where the two part, the adapter "
+        "learns its photos by heart.",
         lines,
         axis="step",
         table=Table(("step", "held out ± 2 SE", "trained on", "gap"), rows),
