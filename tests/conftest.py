@@ -17,6 +17,8 @@ from tests.hub.server import HubServer
 if TYPE_CHECKING:
     from tests.emulated.tensor import Computer
 
+# no server of a test, of whatever scope, asks the network for anything
+os.environ |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 MICRO = {
     "data.dataset_dir": "data/small",
     "train.train_batch_size": "2",
