@@ -2,8 +2,8 @@
 
 The rules are those of mutation testing (DeMillo, Lipton and Sayward 1978): a comparison or a sum turned into its
 neighbour, `and` for `or`, a condition turned round, a number that is one more, a statement that is left out. What is
-only said (messages, logs, annotations) is left alone, and so are numbers and switches that are somebody's choice: those of
-constants and defaults, of which one more is as good.
+only said (messages, logs, annotations) is left alone, and so are numbers and switches that are somebody's choice: those
+of constants and defaults, of which one more is as good.
 """
 
 import ast
@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.mutants.catalogue import ROOT, Mutation
+from .catalogue import ROOT, Mutation
 
 PACKAGES = ("shoes", "tasks", "flows")
 _COMPARISONS: dict[type[ast.cmpop], ast.cmpop] = {
@@ -39,7 +39,7 @@ def draw(count: int, seed: int) -> list[Mutation]:
         made = list(mutations_of(file))
         made = [one for one in made if one.name not in NO_FAULTS]
         if made:
-            by_package[_package(file)].append(random.Random(f"{seed} {file}").choice(made))
+            by_package[package_of(file)].append(random.Random(f"{seed} {file}").choice(made))
     order = random.Random(seed)
     for found in by_package.values():
         order.shuffle(found)
@@ -58,7 +58,8 @@ def files() -> list[str]:
     )
 
 
-def _package(file: str) -> str:
+def package_of(file: str) -> str:
+    """shoes/training, tasks …"""
     parts = Path(file).parts
     return "/".join(parts[:2]) if len(parts) > 2 else parts[0]
 

@@ -1,0 +1,65 @@
+"""The mutations that measure this suite are faults that can be put into the code as it is."""
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks.mutants import generated
+from benchmarks.mutants.catalogue import ROOT, load
+from benchmarks.mutants.trial import planted
+
+ALL = load("chosen", "drawn")
+
+
+def test_there_are_enough_of_both_kinds_over_all_packages() -> None:
+    kinds = [one.kind for one in ALL]
+    assert len(ALL) >= 60
+    assert min(kinds.count("chosen"), kinds.count("drawn")) >= 30
+    packages = {generated.package_of(file) for file in generated.files()}
+    assert packages == {generated.package_of(one.file) for one in ALL}
+    assert len({one.name for one in ALL}) == len(ALL)
+
+
+def test_every_mutation_changes_one_place_and_leaves_python() -> None:
+    for one in ALL:
+        text = (ROOT / one.file).read_text(encoding="utf-8")
+        changed = ast.dump(ast.parse(one.applied(text)))
+        assert changed != ast.dump(ast.parse(text)), one.name
+
+
+def test_what_is_drawn_is_the_same_for_one_seed() -> None:
+    assert generated.draw(5, seed=1) == generated.draw(5, seed=1) != generated.draw(5, seed=2)
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the first mutation's file, in a project of its own: other tests run the real one now."""
+    file = tmp_path / ALL[0].file
+    file.parent.mkdir(parents=True)
+    shutil.copy(ROOT / ALL[0].file, file)
+    monkeypatch.setattr("benchmarks.mutants.trial.ROOT", tmp_path)
+    return file
+
+
+def test_a_fault_is_taken_out_again_whatever_happens(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.mutants.trial.has_changes", lambda file: False)
+    before, written, one = copy.read_bytes(), copy.stat().st_mtime, ALL[0]
+
+    def interrupted() -> None:
+        with planted(one):
+            assert copy.read_text(encoding="utf-8") == one.applied(before.decode())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (copy.read_bytes(), copy.stat().st_mtime) == (before, written)
+
+
+def test_a_file_with_changes_is_left_alone(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.mutants.trial.has_changes", lambda file: True)
+    before = copy.read_bytes()
+    with pytest.raises(SystemExit, match="has changes"), planted(ALL[0]):
+        pass
+    assert copy.read_bytes() == before
