@@ -1,5 +1,8 @@
-"""Every test in a world of its own: clean environment, own folders, own databases."""
+"""Every test in a world of its own: own folders, own databases, and nothing of the person's who runs it."""
 
+import tests.entering  # noqa: F401 - first: it leaves the person's world before a library reads a variable
+
+# isort: split
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,14 +14,13 @@ import pytest
 from shoes.reports import DataReport, EvaluationReport, ModelsReport, PromotionReport, TrainReport
 from shoes.settings import PROJECT_ROOT
 from shoes.spec import Recipe
+from tests import world
 from tests.hub.client import point_at
 from tests.hub.server import HubServer
 
 if TYPE_CHECKING:
     from tests.emulated.tensor import Computer
 
-# no server of a test, of whatever scope, asks the network for anything
-os.environ |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 MICRO = {
     "data.dataset_dir": "data/small",
     "train.train_batch_size": "2",
@@ -45,18 +47,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(folder) if (folder := item.path.parent.name) in LONG else len(LONG))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Iterator[object]:
+    """What a wider fixture starts is not the test's that asked for it first, and knows no folder of it."""
+    if fixturedef.scope == "function":
+        return (yield)
+    is_in_test, before = world.pause_test(), {name: os.environ.get(name) for name in world.VARIABLES}
+    os.environ.update(world.VARIABLES)
+    try:
+        return (yield)
+    finally:
+        for name, value in before.items():
+            is_as_given = os.environ.get(name) == world.VARIABLES[name]  # what the fixture has set stays
+            if is_as_given and value is not None:
+                os.environ[name] = value
+        world.go_on(is_in_test=is_in_test)
+
+
 @pytest.fixture(autouse=True)
 def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working folder and data folder, and no settings of the person who runs the tests."""
+    """An empty working folder and data folder; what the test starts dies with it."""
     before = dict(os.environ)
-    for name in before:
-        if name.startswith(("SHOES_", "MLFLOW_")):
-            monkeypatch.delenv(name)
     monkeypatch.setenv("SHOES_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("SHOES_LOCK_DIR", str(tmp_path / "locks"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
+    world.begin_test()
     yield tmp_path
+    world.end_test()
     for name in os.environ.keys() - before.keys():  # commands set variables for the processes that they start
         del os.environ[name]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shoes.settings import PROJECT_ROOT
+from tests import world
 
 Body = Callable[[Path], None]
 
@@ -48,8 +48,8 @@ def _call(body: Body, folder: Path, before: str = "") -> list[str]:
 
 
 def _run(command: Sequence[str]) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(world.ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        command, check=False, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=300
+        command, check=False, cwd=world.ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr

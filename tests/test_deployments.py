@@ -4,7 +4,6 @@ With SQLAlchemy 2.1 the server makes no cron run, and says so only in its log; t
 """
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from shoes.settings import PROJECT_ROOT
+from tests import world
+from tests.world import free_port
 
 
 def prefect(environment: dict[str, str], *words: str) -> str:
@@ -24,7 +24,7 @@ def prefect(environment: dict[str, str], *words: str) -> str:
     done = subprocess.run(
         command,
         check=False,
-        cwd=PROJECT_ROOT,
+        cwd=world.ROOT,
         env=environment,
         capture_output=True,
         text=True,
@@ -38,17 +38,14 @@ def prefect(environment: dict[str, str], *words: str) -> str:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Prefect server of its own; the environment of those who talk to it."""
-    home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    home, port = tmp_path_factory.mktemp("prefect"), free_port()
     environment = {
         **os.environ,
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        "SHOES_ROOT": str(PROJECT_ROOT),
+        "SHOES_ROOT": str(world.ROOT),
         "TZ": "America/Sao_Paulo",
     }
     start = [
@@ -136,13 +133,13 @@ def test_what_is_registered_as_the_code_is_now_is_left_alone(server: dict[str, s
     from flows.operations.register import Deploying, is_up_to_date, project_version
 
     with connected(deployed) as client:
-        assert not is_up_to_date(client, PROJECT_ROOT), "a deploy by hand knows no version"
-        Deploying(server, PROJECT_ROOT).finish()
-        assert is_up_to_date(client, PROJECT_ROOT)
+        assert not is_up_to_date(client, world.ROOT), "a deploy by hand knows no version"
+        Deploying(server, world.ROOT).finish()
+        assert is_up_to_date(client, world.ROOT)
         report = client.read_deployment_by_name("report/report")
-        assert report.version == project_version(PROJECT_ROOT)
+        assert report.version == project_version(world.ROOT)
         client.delete_deployment(report.id)
-        assert not is_up_to_date(client, PROJECT_ROOT), "what was deleted comes back"
+        assert not is_up_to_date(client, world.ROOT), "what was deleted comes back"
 
 
 def test_changed_code_is_another_version(tmp_path: Path) -> None:

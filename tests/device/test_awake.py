@@ -15,7 +15,7 @@ import pytest
 
 from shoes.device import awake, kept_awake
 from shoes.device.awake import Inhibitor, Keeper, choose_inhibitor
-from shoes.settings import PROJECT_ROOT
+from tests import world
 
 SYSTEMD_INHIBIT = """#!/bin/sh
 # As the real one: takes its options, then waits for the command behind them.
@@ -184,7 +184,7 @@ def test_the_tool_ends_when_the_training_is_killed(
     install(tmp_path, monkeypatch, system, TOOLS[system][1])
     training = subprocess.Popen(
         [sys.executable, "-c", TRAINING.format(system=system)],
-        cwd=PROJECT_ROOT,
+        cwd=world.ROOT,
         stdout=subprocess.PIPE,
     )
     assert training.stdout is not None

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,13 +14,8 @@ from typing import Any, Self
 import httpx2 as httpx
 import psutil
 
-from shoes.settings import PROJECT_ROOT
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests import world
+from tests.world import free_port
 
 
 class LiveUp:
@@ -41,7 +35,7 @@ class LiveUp:
             "SHOES_LOCK_DIR": str(folder / "locks"),
             "SHOES_PREFECT_PORT": str(free_port()),
             "SHOES_MLFLOW_PORT": str(free_port()),
-            "PYTHONPATH": str(PROJECT_ROOT),
+            "PYTHONPATH": str(world.ROOT),
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": "1",
             **(environment or {}),
@@ -52,7 +46,7 @@ class LiveUp:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command("up", "--json"),
-                cwd=PROJECT_ROOT,
+                cwd=world.ROOT,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -85,7 +79,7 @@ class LiveUp:
         """Another `shoes` command of the same person."""
         return subprocess.run(
             self.command(*words),
-            cwd=PROJECT_ROOT,
+            cwd=world.ROOT,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -18,7 +18,7 @@ import httpx2 as httpx
 
 from shoes.servers.child import is_healthy
 from shoes.settings import PROJECT_ROOT
-from tests.operations.live import free_port
+from tests.world import free_port
 
 DATABASES = ("prefect", "mlflow", "mlflow_users")
 

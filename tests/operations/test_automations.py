@@ -29,7 +29,7 @@ from flows.operations import alive, automations
 from flows.operations.automations import A_NIGHT_ENDED, A_RUN_FAILED, NO_SIGN_OF_LIFE, set_up
 from shoes.errors import ConfigurationError
 from shoes.settings import PROJECT_ROOT, Settings, load_settings
-from tests.operations.live import free_port
+from tests.world import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
 

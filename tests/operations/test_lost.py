@@ -22,7 +22,8 @@ from flows.operations.lost import (
     remember,
 )
 from shoes.servers import record
-from shoes.settings import PROJECT_ROOT, load_settings
+from shoes.settings import load_settings
+from tests import world
 
 NIGHT = datetime(2026, 11, 25, 23, 30, tzinfo=UTC)
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -118,5 +119,5 @@ def test_the_kernel_may_give_few_files(tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 300)); allow_many_files(1000)\n"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=world.ROOT)
     assert done.stdout.splitlines() == ["True", "(300, 300)"]

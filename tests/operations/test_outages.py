@@ -27,7 +27,7 @@ from shoes.tracking import mirror
 from shoes.tracking.database import make_database
 from shoes.tracking.journal import read_events
 from shoes.training import loop
-from tests.operations.live import free_port
+from tests.world import free_port
 
 pytestmark = [
     pytest.mark.slow,

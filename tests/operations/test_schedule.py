@@ -1,7 +1,6 @@
 """The nights of this machine: what is kept, what is refused, and what `shoes schedule` says without a server."""
 
 import json
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from shoes.errors import ConfigurationError
 from shoes.nights import Schedule, in_words, overrun, parse_window, too_late
 from shoes.settings import load_settings
 from shoes.spec import WindowSpec
+from tests.world import free_port
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOON = datetime(2026, 10, 24, 12, tzinfo=BERLIN)
@@ -28,10 +28,7 @@ NOON = datetime(2026, 10, 24, 12, tzinfo=BERLIN)
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing answers where a Prefect server would be."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("SHOES_PREFECT_PORT", str(port))
+    monkeypatch.setenv("SHOES_PREFECT_PORT", str(free_port()))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
 
 

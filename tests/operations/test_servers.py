@@ -22,12 +22,7 @@ from shoes.servers.program import Program, dashboard, mlflow_server, prefect_ser
 from shoes.servers.rotation import last_lines, rotate
 from shoes.servers.supervisor import Supervisor, pause_before_restart
 from shoes.settings import load_settings
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.world import free_port
 
 
 def server(folder: Path, name: str = "pages", port: int | None = None) -> Program:

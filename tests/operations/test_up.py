@@ -14,8 +14,9 @@ import httpx2 as httpx
 import psutil
 import pytest
 
-from shoes.settings import PROJECT_ROOT
-from tests.operations.live import LiveUp, free_port
+from tests import world
+from tests.operations.live import LiveUp
+from tests.world import free_port
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -138,7 +139,7 @@ def test_a_killed_one_leaves_programs_that_down_stops(tmp_path: Path) -> None:
 def test_status_without_anything_running(tmp_path: Path) -> None:
     told = subprocess.run(
         [sys.executable, "-m", "flows", "status"],
-        cwd=PROJECT_ROOT,
+        cwd=world.ROOT,
         env={**os.environ, "SHOES_DATA_DIR": str(tmp_path / "data")},
         capture_output=True,
         text=True,

@@ -17,9 +17,9 @@ from shoes.exports import Wishes, export_adapter
 from shoes.publishing import place
 from shoes.publishing.export import DIFFUSERS_FILE, KOHYA_FILE
 from shoes.publishing.place import place_problems, visible_files
-from shoes.settings import PROJECT_ROOT
 from shoes.storage import hash_files, is_whole
 from shoes.tracking.registry import Champion, Registry
+from tests import world
 from tests.hub.server import HubServer
 from tests.hub.uploads import Account
 
@@ -225,7 +225,7 @@ def test_help_loads_no_heavy_library() -> None:
         "try: main(['export', '--help'])\nexcept SystemExit: pass\n"
         "print(sorted({'torch', 'mlflow', 'prefect', 'diffusers', 'huggingface_hub'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=world.ROOT)
     assert done.stdout.splitlines()[-1] == "[]"
     for option in ("--champion", "--out", "--merged", "--push", "--private / --public", "--json", "--recipe"):
         assert option in done.stdout

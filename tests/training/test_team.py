@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import pytest
 from shoes.spec import Recipe
 from shoes.training.team import Team
 from tests.training.opening import train
+from tests.world import free_port
 
 SHOES = ["-c", "from flows.cli import main; main()"]
 
@@ -23,12 +23,6 @@ def test_shares_are_the_whole_batch_and_differ_by_one_at_most(batch: int, size: 
     assert [position for share in shares for position in share] == list(range(batch))
     lengths = [len(share) for share in shares]
     assert max(lengths) - min(lengths) <= 1
-
-
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 def run(words: list[str], folder: Path) -> dict[str, object]:
@@ -51,7 +45,7 @@ def test_two_processes_agree_with_one(
         two = run([*SHOES, *command, "--devices", "2"], with_small_data)
     else:
         # what `accelerate launch` starts for several GPUs; on CPUs it wants MPI
-        launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
+        launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
         two = run([*launcher, "-m", "flows", *command], with_small_data)
     one = train(micro(options))
     assert two["step"] == one.step == 4

@@ -1,0 +1,5 @@
+"""Importing this module is entering the tests' world: see `tests/world.py`."""
+
+from tests import world
+
+world.enter()
