@@ -73,7 +73,7 @@ def job_of(recipe: Recipe) -> Job:
     [
         (not_finite, "not finite"),
         (five_percent, "predicted noise is 5."),
-        (wrong_backward, "gradient is 2"),
+        (wrong_backward, "the gradient is "),
     ],
 )
 def test_a_wrong_precision_is_left(shallow, break_bf16, hook: Break, words: str) -> None:
