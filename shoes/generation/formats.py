@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from shoes.device import is_out_of_memory
 from shoes.errors import ModelError, Problem
 from shoes.litter import visible
-from shoes.model.contents.adapters import require_applied
+from shoes.model.contents.adapters import draw_with_all, require_applied
 from shoes.publishing.export import DIFFUSERS_FILE
 from shoes.reports import Report
 from shoes.spec.names import PICKLES
@@ -127,6 +127,7 @@ def apply_adapters(pipeline: "StableDiffusionPipeline", adapters: Sequence[Adapt
     if adapters:
         names = [f"adapter_{number}" for number in range(len(adapters))]
         pipeline.set_adapters(names, adapter_weights=[adapter.weight for adapter in adapters])
+        draw_with_all(pipeline)
 
 
 def _load(pipeline: "StableDiffusionPipeline", adapter: AdapterFile, name: str, model: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoes.errors import ModelError
 from shoes.model import configs
-from shoes.model.contents.adapters import require_applied
+from shoes.model.contents.adapters import draw_with_all, require_applied
 from shoes.model.contents.parts import TEXT_ENCODER, UNET, VAE, Part
 from shoes.model.inference import PLAIN, Inference, apply_inference
 from shoes.spec import SchedulerName
@@ -143,6 +143,7 @@ def load_pipeline(
     if adapter_dir is not None:
         pipeline.load_lora_weights(adapter_dir, weight_name=_ADAPTER, adapter_name=_ADAPTER_NAME)
         require_applied(pipeline, adapter_dir / _ADAPTER, _ADAPTER_NAME)
+        draw_with_all(pipeline)
     apply_inference(pipeline, inference, device=device, resolution=resolution)
     return pipeline
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoes.errors import ExportError
+from shoes.model.contents.adapters import draw_with_all
 from shoes.publishing.export import DIFFUSERS_FILE, KOHYA_FILE, PEFT_FOLDER
 
 if TYPE_CHECKING:
@@ -185,12 +186,14 @@ Load = Callable[["StableDiffusionPipeline", Path], Callable[[], Any]]
 
 def _load_diffusers(pipeline: "StableDiffusionPipeline", folder: Path) -> Callable[[], Any]:
     pipeline.load_lora_weights(folder, weight_name=DIFFUSERS_FILE)
+    draw_with_all(pipeline)
     return pipeline.unload_lora_weights
 
 
 def _load_kohya(pipeline: "StableDiffusionPipeline", folder: Path) -> Callable[[], Any]:
     file = folder / KOHYA_FILE
     pipeline.load_lora_weights(file.parent, weight_name=file.name)
+    draw_with_all(pipeline)
     return pipeline.unload_lora_weights
 
 

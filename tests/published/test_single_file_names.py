@@ -97,11 +97,12 @@ def test_checks_and_commands_know_a_single_file(sd15_file: Path, micro: Callable
         ("~/models/dreams.safetensors", "dreams.safetensors"),
         ("models/dreams.safetensors", "dreams.safetensors"),
         ("C:\\Users\\jane\\dreams.safetensors", "dreams.safetensors"),
-        (str(Path.home() / "models/dreams.safetensors"), "dreams.safetensors"),
+        ("{home}/models/dreams.safetensors", "dreams.safetensors"),
         ("owner/name", "owner/name"),
     ],
 )
 def test_what_is_published_does_not_say_where_the_file_lies(name: str, told: str) -> None:
+    name = name.format(home=Path.home())
     assert public_name(name) == told
     assert is_on_hub(name) is (name == "owner/name")
     assert licence_of(name).link == (None if name != "owner/name" else "https://huggingface.co/owner/name")

@@ -45,6 +45,14 @@ def require_applied(pipeline: Any, file: Path, adapter: str) -> None:
     raise ModelError([Problem(str(file), what, fix)])
 
 
+def draw_with_all(pipeline: Any) -> None:
+    """No adapter drops a part of its input out any more: diffusers gives a loaded one the dropout of its training, and
+    leaves that on (`Module.training` of new layers)."""
+    networks: list[Module] = [pipeline.unet, pipeline.text_encoder]
+    for network in networks:
+        network.eval()
+
+
 def _lost(tensors: Iterable[str], loaded: Collection[str]) -> list[str]:
     """Tensors of a file whose layer has fewer than the file holds, as far as their names tell."""
     there = Counter(_layer(name) for name in loaded)

@@ -148,7 +148,7 @@ def _unread(part: str, header: Header, plan: Plan) -> list[str]:
 
 def _model_shapes(part: str, layout: Layout) -> dict[str, tuple[int, ...]]:
     """What a part's model has, without its weights."""
-    from accelerate import init_empty_weights
+    import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -157,6 +157,7 @@ def _model_shapes(part: str, layout: Layout) -> dict[str, tuple[int, ...]]:
         "vae": lambda: AutoencoderKL.from_config(layout.vae),
         "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**layout.text_encoder)),
     }
-    with init_empty_weights():
+    # of this thread alone: accelerate's context changes every network that is made meanwhile
+    with torch.device("meta"):
         model = make[part]()
     return {name.removeprefix("text_model."): tuple(t.shape) for name, t in model.state_dict().items()}

@@ -303,10 +303,11 @@ def _use_it(case: _Case) -> Iterator[Step]:
         "For diffusers, PEFT, ComfyUI and AUTOMATIC1111, with a model card; --push OWNER/NAME sends it to the Hub.",
         shlex.join(["shoes", "export", "--recipe", str(case.spec)]),
     )
+    evaluating = "; pipeline.unet.eval()" if case.recipe.train.lora_dropout else ""  # diffusers leaves dropout on
     yield Step(
         "Load it in diffusers",
         f"{case.recipe.model.pretrained_model_name_or_path} is its base.",
-        f"pipeline.load_lora_weights({str(folder)!r})",
+        f"pipeline.load_lora_weights({str(folder)!r}){evaluating}",
     )
     if uri := case.night.promotion.model_uri:
         yield Step(
