@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from shoes import dataset
-from shoes.errors import ConfigurationError, Problem, ProblemsError
+from shoes.dataset.own_splits import own_split_problems
+from shoes.errors import ConfigurationError, DataError, Problem, ProblemsError
 from shoes.model.architecture import layer_problems, target_problems
 from shoes.model.contents.memory import only_in_memory
 from shoes.model.files import fetch, is_local
@@ -74,7 +75,17 @@ def _require_convertible(recipe: Recipe, file: Path) -> None:
 
 
 def _look_at_data(recipe: Recipe) -> None:
-    """The data set if it is there, else the source that it is to be imported from."""
+    """The splits that the recipe names, and the data set; where that is not there, its source."""
+    problems = own_split_problems(recipe.train)
+    try:
+        _look_at_data_set(recipe)
+    except ProblemsError as error:
+        problems += error.problems
+    if problems:
+        raise DataError(problems)
+
+
+def _look_at_data_set(recipe: Recipe) -> None:
     folder = load_settings().locate(recipe.data.dataset_dir)
     if recipe.data.source and not folder.exists():
         dataset.require_source(recipe.data.source)

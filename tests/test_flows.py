@@ -193,6 +193,27 @@ def test_the_librarys_lines_stand_in_the_runs_log(
     assert log.level == logging.NOTSET, "as it was before"
 
 
+@pytest.mark.parametrize(("error", "has_places"), [(DataError([Problem("a", "b", "c")]), False), (KeyError("x"), True)])
+def test_an_error_that_says_what_to_do_is_told_without_a_traceback(
+    prefect: None, night, in_night, monkeypatch: pytest.MonkeyPatch, error: Exception, has_places: bool
+) -> None:
+    from flows.overnight import prepare_data
+
+    def fail(recipe: Recipe) -> None:
+        raise error
+
+    records: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = records.append  # type: ignore[method-assign]
+    monkeypatch.setattr("shoes.stages.prepare_data", fail)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [listener])
+    with pytest.raises(type(error)):
+        prepare_data(night.recipe)
+    assert any("xception" in record.getMessage() for record in records), "Prefect tells it"
+    assert any(record.exc_info for record in records) == has_places
+
+
 def test_a_stage_that_hangs_is_ended_at_its_limit_and_not_tried_again(
     prefect: None, night, in_night, monkeypatch: pytest.MonkeyPatch, heard: list[str]
 ) -> None:

@@ -18,6 +18,10 @@ Measured on the catalogue's 600 casual shoes: JPEG quality 40 at most 0.05, half
 """
 
 
+PLAIN = 4.0
+"""Grey levels of 255 by which a photo of one colour differs from it: what JPEG makes of it."""
+
+
 @dataclass(frozen=True)
 class Look:
     """What a photo looks like, small enough to compare thousands."""
@@ -26,6 +30,11 @@ class Look:
     """64-bit perceptual hash."""
     thumbnail: NDArray[np.float32]
     """16 × 16 × 3, minus the background: what is left is the product."""
+
+    @property
+    def is_plain(self) -> bool:
+        """There is nothing on it but one colour."""
+        return bool(np.abs(self.thumbnail).max() < PLAIN)
 
 
 def look(square: Image.Image) -> Look:

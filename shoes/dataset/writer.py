@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from shoes.dataset.staging import Measured
 
 log = logging.getLogger(__name__)
+_NAMES_SHOWN = 5
 DAMAGED_LIST = "damaged_images.txt"
 
 
@@ -135,7 +136,8 @@ def _fill(folder: Path, products: Sequence[Product], spec: DataSpec, shelf: "She
         counts[split] = _write_split(folder / split, shelf.staging.squares, chosen, spec.caption_template)
     alike = [group for group in groups if len(group) > 1]
     sizes = Counter("{} × {}".format(*measured.size) for measured in shelf.measured.values())
-    notes = tuple(_notes(shelf.damaged, colours, alike, spec))
+    plain = sorted(name for name, one in shelf.measured.items() if one.look.is_plain)
+    notes = tuple(_notes(shelf.damaged, colours, alike, plain, spec))
     return _Filled(counts, shelf.damaged, alike, dict(sizes), notes)
 
 
@@ -242,10 +244,17 @@ def _damaged_listing(damaged: Mapping[str, str]) -> dict[str, str]:
 
 
 def _notes(
-    damaged: Mapping[str, str], colours: Mapping[str, str], alike: Sequence[Sequence[str]], spec: DataSpec
+    damaged: Mapping[str, str],
+    colours: Mapping[str, str],
+    alike: Sequence[Sequence[str]],
+    plain: Sequence[str],
+    spec: DataSpec,
 ) -> Iterable[str]:
     if damaged:
         yield f"{count(len(damaged), 'damaged photo')} left out (listed in {DAMAGED_LIST})"
+    if plain:
+        shown = ", ".join(plain[:_NAMES_SHOWN]) + (" …" if len(plain) > _NAMES_SHOWN else "")
+        yield f"{count(len(plain), 'photo')} of one colour only: {shown}; take them out, unless that is what they show"
     if rare := rare_colours(colours, spec.rare_below):
         kinds, few = count(len(rare), "colour"), count(spec.rare_below, "product")
         yield f"{kinds} with fewer than {few} stratified together: {tally(rare)}"

@@ -11,6 +11,7 @@ import numpy as np
 from shoes import storage
 from shoes.evaluation.clip import ClipScorer, load_clip
 from shoes.evaluation.encoders import DinoEncoder, Vectors, embed_files, load_dino
+from shoes.evaluation.floor import captions_to_read
 from shoes.evaluation.inputs import EvaluationInputs, JudgeModel, Photos
 from shoes.evaluation.soundness import CPU, placed
 from shoes.evaluation.statistics import Floats
@@ -39,7 +40,7 @@ class Features:
 
 def look(inputs: EvaluationInputs, pictures: Mapping[str, Sequence[Path]]) -> dict[Role, Features]:
     """What each judge sees, by its role: one judge after the other, so that only one is in memory."""
-    captions = sorted({record.caption for record in inputs.records})
+    captions = captions_to_read({record.caption for record in inputs.records})
     found: dict[Role, Features] = {}
     for role, judge in inputs.judges.by_role().items():
         log.info("looking at pictures and photos with %s", judge.name)

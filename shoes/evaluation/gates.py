@@ -14,7 +14,7 @@ import numpy as np
 from shoes.errors import EvaluationError, Problem
 from shoes.evaluation.drawings import Drawing, Record
 from shoes.evaluation.pictures import is_blank, is_readable, open_picture
-from shoes.evaluation.scores import REAL, SHUFFLED, ImageScore
+from shoes.evaluation.scores import REAL, SHUFFLED, UNRELATED, ImageScore
 from shoes.evaluation.statistics import points
 
 if TYPE_CHECKING:
@@ -96,13 +96,19 @@ def check_scores(scores: Mapping[str, Sequence[ImageScore]], expected: Mapping[s
 def why_clip_cannot_tell(scores: Mapping[str, Sequence[ImageScore]]) -> str:
     """Why CLIP's scores mean nothing on these photos, by the controls, as the rest of a sentence; empty: they do.
 
-    Where all captions are equal there is no floor, and nothing is said.
+    Where there is no floor nothing is said.
     """
-    if SHUFFLED not in scores:
+    below = next((control for control in (SHUFFLED, UNRELATED) if control in scores), None)
+    if below is None:
         return ""
-    ceiling, floor = (points([row.cosine for row in scores[control]]).mean() for control in (REAL, SHUFFLED))
+    ceiling, floor = (points([row.cosine for row in scores[control]]).mean() for control in (REAL, below))
     if ceiling > floor:
         return ""
+    if below == UNRELATED:
+        return (
+            f"the test photos match their caption ({ceiling:.2f}) no better than captions of other things "
+            f"({floor:.2f}): give captions that say what the photos show, or use a CLIP that knows such pictures"
+        )
     return (
         f"the test photos match their own captions ({ceiling:.2f}) no better than those of others ({floor:.2f}): check "
         "that captions and photos belong together, or use a CLIP that knows such pictures"

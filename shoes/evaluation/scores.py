@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 
 from shoes.evaluation.drawings import Drawing, Record
 from shoes.evaluation.features import Features
+from shoes.evaluation.floor import OTHER_THINGS
 from shoes.evaluation.statistics import Floats
 from shoes.reports import Role
 from shoes.spec import Spec
@@ -16,6 +17,8 @@ REAL = "real"
 """Control: the real test photos with their own captions, a ceiling."""
 SHUFFLED = "shuffled"
 """Control: the same photos, each with the caption of another, a floor; not there where all captions are equal."""
+UNRELATED = "unrelated"
+"""Control where all captions are equal: the same photos with `OTHER_THINGS`, a floor."""
 
 
 class ImageScore(Spec):
@@ -63,12 +66,19 @@ def score_arms(
         arm: [_score_drawing(arm, row, drawing, path, records, seen) for row, (drawing, path) in enumerate(pairs)]
         for arm, pairs in ((arm, zip(drawings, paths, strict=True)) for arm, paths in pictures.items())
     }
-    controls = {REAL: {caption: caption for caption in captions}}
-    if len(captions) > 1:
-        controls[SHUFFLED] = shuffle_captions(captions, seed)
-    for control, given in controls.items():
-        scores[control] = [_score_photo(control, i, records[i], given[records[i].caption], seen) for i in chosen]
+    for control, given in _controls(captions, seed).items():
+        scores[control] = [
+            _score_photo(control, i, records[i], caption, seen) for i in chosen for caption in given[records[i].caption]
+        ]
     return scores
+
+
+def _controls(captions: Sequence[str], seed: int) -> dict[str, Mapping[str, Sequence[str]]]:
+    """By control, the captions that a photo with a caption is scored with."""
+    own = {caption: (caption,) for caption in captions}
+    if len(captions) == 1:
+        return {REAL: own, UNRELATED: dict.fromkeys(captions, OTHER_THINGS)}
+    return {REAL: own, SHUFFLED: {mine: (other,) for mine, other in shuffle_captions(captions, seed).items()}}
 
 
 def _score_drawing(

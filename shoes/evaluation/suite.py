@@ -12,11 +12,12 @@ from shoes.evaluation import gates
 from shoes.evaluation.arms import Tools, draw_arms
 from shoes.evaluation.drawings import Drawing, plan_drawings
 from shoes.evaluation.features import Features, look
+from shoes.evaluation.floor import OTHER_THINGS
 from shoes.evaluation.gallery import copy_gallery, copy_pairs, write_grid
 from shoes.evaluation.inputs import EvaluationInputs
 from shoes.evaluation.memorisation import closest_pairs
 from shoes.evaluation.repeats import find_nearest, sound_alarm, tell
-from shoes.evaluation.scores import REAL, SHUFFLED, ImageScore, score_arms
+from shoes.evaluation.scores import REAL, SHUFFLED, UNRELATED, ImageScore, score_arms
 from shoes.evaluation.table import Found, break_down, compare, summarise
 from shoes.evaluation.words import left_out, why_undecided
 from shoes.progress import Progress
@@ -113,7 +114,8 @@ def _score(
     """Scores that passed the gates."""
     scores = score_arms(seen, inputs.records, drawings, pictures, seed=inputs.spec.seed)
     num_photos = len({drawing.record for drawing in drawings})
-    controls = {control: num_photos for control in (REAL, SHUFFLED) if control in scores}
+    floors = {SHUFFLED: num_photos, UNRELATED: num_photos * len(OTHER_THINGS)}
+    controls = {REAL: num_photos, **{control: count for control, count in floors.items() if control in scores}}
     expected = {**dict.fromkeys(pictures, len(drawings)), **controls}
     gates.require(gates.check_scores(scores, expected))
     return scores

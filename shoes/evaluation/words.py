@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from shoes.evaluation.gates import why_blank, why_clip_cannot_tell
-from shoes.evaluation.scores import SHUFFLED
+from shoes.evaluation.scores import UNRELATED
 from shoes.evaluation.table import LEAST_PHOTOS, Found
 from shoes.reports import FEW_UNITS, Memorisation
 
@@ -28,8 +28,8 @@ def left_out(found: Found, memorisation: Memorisation | None) -> Iterator[str]:
             f"the data set has no other captions than {num_captions}: intervals are over pictures (CLIP score) and "
             f"photos (likeness, loss), and hold for {those} alone"
         )
-    if SHUFFLED not in found.scores:
-        yield "all captions are equal, so there are none to shuffle, and the table has no floor"
+    if UNRELATED in found.scores:
+        yield "all captions are equal and can't be shuffled: the floor is the photos with captions of other things"
     if not found.has_distances:
         noun = "photos" if found.photo_units.unit == "photo" else "captions of test photos"
         yield (

@@ -50,8 +50,10 @@ def ask(request: Request, answer: type[Answer]) -> Iterator[Answer]:
 def _why(code: int, words: str) -> str:
     if code == -9:
         return "The measuring process was killed by the system: most likely there was not enough memory."
-    last = "\n".join(words.strip().splitlines()[-3:])
-    return f"The measuring process ended with code {code}:\n{last}"
+    said = words.strip().splitlines() or ["nothing was said"]
+    kind, _, reason = said[-1].partition(": ")
+    is_error = reason and kind.rpartition(".")[2].isidentifier()  # the last line of a traceback
+    return f"The measuring process ended with code {code}: {reason if is_error else said[-1]}"
 
 
 def _judges(models: ModelsReport) -> tuple[JudgePlace, ...]:

@@ -50,7 +50,7 @@ class ArmScores(Report):
     """One row of the evaluation's table."""
 
     name: str
-    """base, adapter, champion, or a control: real, shuffled, train."""
+    """base, adapter, champion, or a control: real, shuffled or unrelated, train."""
     num_images: int
     clip_score: float | None
     """Mean of 100 × max(cos(image, text), 0); none for the training photos, which are compared as pictures only."""

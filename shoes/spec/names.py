@@ -44,6 +44,8 @@ def without_secrets(address: str) -> str:
 
 
 def _check(name: str) -> str:
+    if not name.strip():
+        raise ValueError("is empty: name a model on the Hub such as owner/name, or give a path")
     if not is_address(name):
         return name
     hub = re.search(r"(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)", name)

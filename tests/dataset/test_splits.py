@@ -35,6 +35,13 @@ def test_one_photo_in_other_forms_is_one_group(draw: Draw) -> None:
     assert len(set(labels)) == 3
 
 
+def test_a_photo_of_one_colour_is_known(draw: Draw) -> None:
+    white = _compressed(Image.new("RGB", (64, 64), (255, 254, 250)))
+    pale = Image.new("RGB", (64, 64), "white")
+    pale.paste((240, 240, 240), (20, 20, 44, 44))
+    assert [look(photo).is_plain for photo in (white, pale, square(draw(7, (112, 80)), 64))] == [True, False, False]
+
+
 def test_likeness_goes_on_over_a_third_photo(draw: Draw) -> None:
     """Groups are connected: the first and the last are one although they differ too much by themselves."""
     white = Image.new("RGB", (64, 64), "white")

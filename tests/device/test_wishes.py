@@ -1,6 +1,7 @@
 """What a recipe may ask of the device, and what it is told before any work when that can't be."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,21 @@ def test_a_wish_that_the_device_can_not_fulfil_is_told_before_any_work(micro: Ca
     with pytest.raises(ConfigurationError, match="fp16 on the CPU") as caught:
         preflight(micro({"train.mixed_precision": "fp16", "train.device": "cpu"}))
     assert [problem.where for problem in caught.value.problems] == ["train.mixed_precision"]
+
+
+def test_splits_of_ones_own_are_looked_at_before_any_work(micro: Callable[..., Recipe], tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    given = {"train.train_data_dir": str(tmp_path / "nowhere"), "train.validation_data_dir": str(tmp_path / "val")}
+    with pytest.raises(ConfigurationError) as caught:
+        preflight(micro(given))
+    train, validation = caught.value.problems
+    assert (train.what, "correct train.train_data_dir" in train.fix) == ("there is no such folder", True)
+    assert validation.where.endswith("val/captions.json")
+
+
+def test_an_empty_name_is_no_model() -> None:
+    with pytest.raises(ConfigurationError, match="is empty: name a model on the Hub"):
+        recipes.load("demo", {"model.pretrained_model_name_or_path": " "})
 
 
 def test_memory_on_mps_is_limited_before_anything_is_put_there(

@@ -113,7 +113,14 @@ def test_a_ceiling_that_is_not_above_the_floor_is_told(floor: float) -> None:
     assert "(30.00)" in why_clip_cannot_tell(scores)
 
 
-def test_captions_that_are_all_equal_have_no_floor_and_that_says_nothing() -> None:
+@pytest.mark.parametrize(("floor", "told"), [(0.1, ""), (0.3, "no better than captions of other things (30.00)")])
+def test_one_caption_is_compared_with_captions_of_other_things(floor: float, told: str) -> None:
+    scores = {name: rows for name, rows in fine().items() if name != "shuffled"}
+    found = why_clip_cannot_tell({**scores, "unrelated": [row("unrelated", floor)] * 10})
+    assert (told in found, bool(found)) == (True, bool(told))
+
+
+def test_where_there_is_no_floor_nothing_is_said() -> None:
     assert why_clip_cannot_tell(fine()) == ""
     assert why_clip_cannot_tell({name: rows for name, rows in fine().items() if name != "shuffled"}) == ""
 

@@ -270,6 +270,22 @@ def test_a_file_of_the_published_size_gets_the_published_configs(name: str) -> N
     assert "the text encoder lacks 16 tensors" in misfits(lacking, plan_parts(lacking, layout_of(lacking)), "x")[0].what
 
 
+def test_the_shapes_of_a_model_are_asked_for_without_touching_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate's context would change how every network is made in this process meanwhile."""
+    from diffusers import AutoencoderKL
+
+    plain, make, seen = torch.nn.Module.register_parameter, AutoencoderKL.from_config, []
+
+    def watched(config: object) -> AutoencoderKL:
+        seen.append(torch.nn.Module.register_parameter is plain)
+        return make(config)
+
+    monkeypatch.setattr(AutoencoderKL, "from_config", watched)
+    header = published_header(SD15)
+    assert misfits(header, plan_parts(header, layout_of(header)), "x") == []
+    assert seen == [True]
+
+
 def published_header(name: str) -> Header:
     from accelerate import init_empty_weights
     from diffusers import AutoencoderKL, UNet2DConditionModel

@@ -34,13 +34,16 @@ def data_set(situation: Situation) -> Finding:
 
 def _verified_data(situation: Situation, folder: Path) -> Finding:
     from shoes import dataset
+    from shoes.dataset.own_splits import own_split_problems
     from shoes.evaluation.prospects import prospects
 
     spec = situation.recipe.train
     own = [Path(given).expanduser() for given in (spec.train_data_dir, spec.validation_data_dir) if given]
+    fix = _("correct train.train_data_dir and train.validation_data_dir, or leave them out")
     if missing := [str(split) for split in own if not split.is_dir()]:
-        fix = _("correct train.train_data_dir and train.validation_data_dir, or leave them out")
         return Finding("ERROR", _("there is no such folder: {names}").format(names=", ".join(missing)), fix)
+    if problems := own_split_problems(spec):
+        return Finding("ERROR", _problems(DataError(problems)), fix)
     try:
         report = dataset.verify(folder, resolution=situation.recipe.train.resolution)
     except DataError as error:

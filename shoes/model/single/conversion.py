@@ -73,7 +73,7 @@ def write_folder(file: Path, header: Header, plan: Plan, folder: Path, on_part: 
         spoken = _measured(folder)
         _write_configs(folder, layout, spoken, header)
     on_part(len(PARTS), len(PARTS), "")
-    return tuple(_notes(file, header, plan, spoken))
+    return tuple(_notes(header, plan, spoken))
 
 
 def _write_part(file: Path, plan: Plan, part: str, folder: Path) -> None:
@@ -127,11 +127,11 @@ def _measured(folder: Path) -> Said:
     return Said(found, "measured on its UNet")
 
 
-def _notes(file: Path, header: Header, plan: Plan, spoken: Said) -> Iterator[str]:
+def _notes(header: Header, plan: Plan, spoken: Said) -> Iterator[str]:
     kinds = {header.tensors[name].dtype for sources in plan.sources.values() for name in sources.values()}
     letter = "v" if spoken.prediction == "v_prediction" else "ε"
     yield (
-        f"{file.name} is built like {plan.layout.title}, in {', '.join(sorted(kinds))}, and predicts {letter}: "
+        f"the file is built like {plan.layout.title}, in {', '.join(sorted(kinds))}, and predicts {letter}: "
         f"{spoken.source}"
     )
     if narrow := sorted(kind for kind in kinds if kind.startswith("F8")):

@@ -111,7 +111,7 @@ def record_of(place: Place, wanted: Wanted) -> Record:
     assert manifest is not None, "a converted folder has a manifest"
     assert source is not None, "a converted folder says what it was made of"
     files = {path: manifest.files[path] for path in wanted.select(manifest.files)}
-    sources = dict.fromkeys(files, f"the conversion of {source.name}")
+    sources = dict.fromkeys(files, f"the conversion of {place.file.name}")
     return Record(model=wanted.name, files=files, sources=sources, notes=source.notes)
 
 

@@ -12,6 +12,7 @@ ARMS = {
     "champion": "Champion",
     "real": "Real test photos (ceiling)",
     "shuffled": "Captions shuffled (floor)",
+    "unrelated": "Captions of other things (floor)",
     "train": "Training photos (floor of distances)",
 }
 _INTERVALS = (
