@@ -274,6 +274,7 @@ def test_the_shapes_of_a_model_are_asked_for_without_touching_other_threads(monk
     """accelerate's context would change how every network is made in this process meanwhile."""
     from diffusers import AutoencoderKL
 
+    header = published_header(SD15)
     plain, make, seen = torch.nn.Module.register_parameter, AutoencoderKL.from_config, []
 
     def watched(config: object) -> AutoencoderKL:
@@ -281,7 +282,6 @@ def test_the_shapes_of_a_model_are_asked_for_without_touching_other_threads(monk
         return make(config)
 
     monkeypatch.setattr(AutoencoderKL, "from_config", watched)
-    header = published_header(SD15)
     assert misfits(header, plan_parts(header, layout_of(header)), "x") == []
     assert seen == [True]
 
