@@ -55,22 +55,16 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Iterator[obje
     """What a wider fixture starts is not the test's that asked for it first, and knows no folder of it."""
     if fixturedef.scope == "function":
         return (yield)
-    is_in_test, before = world.pause_test(), {name: os.environ.get(name) for name in world.VARIABLES}
-    os.environ.update(world.VARIABLES)
-    try:
+    with world.outside_of_tests():
         return (yield)
-    finally:
-        for name, value in before.items():
-            is_as_given = os.environ.get(name) == world.VARIABLES[name]  # what the fixture has set stays
-            if is_as_given and value is not None:
-                os.environ[name] = value
-        world.go_on(is_in_test=is_in_test)
 
 
 @pytest.fixture(autouse=True)
 def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working folder and data folder; what the test starts dies with it."""
     before = dict(os.environ)
+    for name in filter(world.is_setting, before.keys() - world.VARIABLES.keys()):
+        monkeypatch.delenv(name)
     monkeypatch.setenv("SHOES_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("SHOES_LOCK_DIR", str(tmp_path / "locks"))
     monkeypatch.chdir(tmp_path)

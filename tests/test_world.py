@@ -83,12 +83,9 @@ def inside(tmp_path: Path) -> Path:
 def start(file: Path, tests: str, **more: str) -> "subprocess.Popen[str]":
     words = [sys.executable, "-m", "pytest", str(file), "-k", tests, "-p", "tests.conftest", "-c", "pyproject.toml"]
     words += [f"--rootdir={world.PROJECT}", f"--basetemp={file.parent / 'temp'}", "-p", "no:cacheprovider"]
-    environment = {
-        **os.environ,
-        "PYTEST_TOLD": str(file.with_suffix(".json")),
-        "PYTHONPATH": str(world.PROJECT),
-        **more,
-    }
+    own = {"PYTEST_TOLD": str(file.with_suffix(".json")), "PYTHONPATH": str(world.PROJECT)}
+    environment = {**os.environ, **own, **more}
+    del environment["PYTEST_CURRENT_TEST"]  # as a person starts it
     return subprocess.Popen(words, cwd=world.PROJECT, env=environment, text=True, stdout=subprocess.PIPE)
 
 

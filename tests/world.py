@@ -23,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -75,7 +76,6 @@ def _make() -> Path:
             del os.environ[name]
     os.environ.update(_variables(folder))
     os.environ[MARK] = uuid.uuid4().hex
-    os.chdir(project)
     return folder
 
 
@@ -123,6 +123,33 @@ def _watch(folder: Path) -> None:
     lonely = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     nowhere = subprocess.DEVNULL
     subprocess.run(words, env=lonely, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True, check=True)
+
+
+@contextmanager
+def outside_of_tests() -> Iterator[None]:
+    """What a fixture finds that is wider than a test: the run's own folders, and no settings that a test has made.
+
+    What the fixture sets stays.
+    """
+    given = {name: value for name, value in os.environ.items() if is_setting(name)}
+    for name in given:
+        del os.environ[name]
+    os.environ.update(VARIABLES)
+    was_in_test, folder = pause_test(), Path.cwd()
+    os.chdir(ROOT)
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        go_on(is_in_test=was_in_test)
+        for name, value in given.items():
+            if os.environ.get(name) == VARIABLES.get(name):
+                os.environ[name] = value
+
+
+def is_setting(name: str) -> bool:
+    """A variable that this program or a library of its takes for a setting."""
+    return name.startswith(("SHOES_", "MLFLOW_"))
 
 
 def begin_test() -> None:
