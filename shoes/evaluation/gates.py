@@ -101,7 +101,12 @@ def why_clip_cannot_tell(scores: Mapping[str, Sequence[ImageScore]]) -> str:
     below = next((control for control in (SHUFFLED, UNRELATED) if control in scores), None)
     if below is None:
         return ""
-    ceiling, floor = (points([row.cosine for row in scores[control]]).mean() for control in (REAL, below))
+    ceiling = points([row.cosine for row in scores[REAL]]).mean()
+    others = {row.scored_caption for row in scores[below]} if below == UNRELATED else {None}
+    # of captions of other things the best counts: a CLIP that can't read gives any of six the first place
+    floor = max(
+        points([row.cosine for row in scores[below] if other in (None, row.scored_caption)]).mean() for other in others
+    )
     if ceiling > floor:
         return ""
     if below == UNRELATED:

@@ -15,8 +15,8 @@ def why_undecided(found: Found) -> str:
     few captions or pictures.
     """
     units = found.units(found.scores["adapter"], "picture")
-    found_no_fault = "" if units.are_enough else units.why_too_few
-    return why_blank(found.pictures) or why_clip_cannot_tell(found.scores) or found_no_fault
+    too_few = "" if units.are_enough else units.why_too_few
+    return why_blank(found.pictures) or too_few or why_clip_cannot_tell(found.scores)
 
 
 def left_out(found: Found, memorisation: Memorisation | None) -> Iterator[str]:
