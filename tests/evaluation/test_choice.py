@@ -195,6 +195,8 @@ def test_a_checkpoint_that_draws_blank_pictures_is_left_out(make_choice, boxes: 
     found = choose_by(make_choice(CLOSE), Drawing(step_000100=black, step_000200=boxes))
     assert found.step == 200
     assert found.reason.endswith("; step 100 drew blank pictures")
+    scores = {row.step: row.clip_score for row in found.checkpoints}
+    assert (scores[100], scores[200] is None) == (None, False), "what is blank is not scored"
 
 
 def test_where_all_draw_blank_pictures_the_held_out_loss_chooses(make_choice) -> None:
