@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from shoes import clock, dataset, environment, judging
+from shoes.dataset.own_splits import require_own_splits
 from shoes.device import kept_awake
 from shoes.device.claim import claimed, lock_names
 from shoes.errors import Busy, TrainingError
@@ -56,10 +57,15 @@ class TrainingPlace:
 def verify_environment(recipe: Recipe) -> EnvironmentReport:
     """Check this machine, and keep the report beside the data for the run's environment.json.
 
-    Whether it is good enough is for `environment.require_ready` to say.
+    Whether it is good enough is for `environment.require_ready` to say. Folders of photos that the recipe names are
+    looked at here, too: no later stage makes them, and the training would find it out after the downloads.
+
+    Raises:
+        DataError: one of these folders is missing, or has photos that can't be read.
     """
     from shoes import device
 
+    require_own_splits(recipe.train)
     settings = load_settings()
     device.limit_memory(device.measure())  # the checks put tensors on the device, and its limits are read only once
     report = environment.verify(recipe, settings, "in the flow")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from shoes.dataset.records import read_split
-from shoes.errors import Problem
+from shoes.errors import DataError, Problem
 from shoes.spec import TrainSpec
 
 
@@ -24,3 +24,13 @@ def own_split_problems(spec: TrainSpec) -> list[Problem]:
             fix = f"correct train.{name}, or leave it out: then the prepared data set is used"
             problems.append(Problem(str(folder.absolute()), "there is no such folder", fix))
     return problems
+
+
+def require_own_splits(spec: TrainSpec) -> None:
+    """What a training names for its photos is there and can be read.
+
+    Raises:
+        DataError: with all that is wrong.
+    """
+    if problems := own_split_problems(spec):
+        raise DataError(problems)

@@ -54,14 +54,14 @@ def check_pictures(arm: str, paths: Sequence[Path], expected: int) -> list[Probl
     return problems
 
 
-def why_blank(pictures: Mapping[str, Sequence[Path]]) -> str:
+def why_blank(pictures: Mapping[str, Sequence[Path]], blank: Mapping[str, Sequence[Path]]) -> str:
     """Why arms can't be judged by their pictures, as the rest of a sentence; empty: every picture shows something.
 
     Args:
-        pictures: of each arm, all of them readable; what came out blank in half precision was drawn again in fp32.
+        pictures: of each arm, all of them; what came out blank in half precision was drawn again in fp32.
+        blank: those that show nothing, of each arm that has any.
     """
-    found = {arm: blank_pictures(paths) for arm, paths in pictures.items()}
-    told = [f"{len(blank)} of {len(pictures[arm])} by {arm} ({_names(blank)})" for arm, blank in found.items() if blank]
+    told = [f"{len(found)} of {len(pictures[arm])} by {arm} ({_names(found)})" for arm, found in blank.items()]
     return f"pictures are blank, in fp32 as well: {', '.join(told)}" if told else ""
 
 
@@ -93,6 +93,16 @@ def check_scores(scores: Mapping[str, Sequence[ImageScore]], expected: Mapping[s
     return problems
 
 
+def _floor(control: str, rows: Sequence[ImageScore]) -> float:
+    """What a wrong caption scores: of photos' captions the mean; of captions of other things the best one's mean.
+
+    A CLIP that can't read gives any of these the first place, so the mean of all would be beaten by chance.
+    """
+    captions = [row.scored_caption if control == UNRELATED else "" for row in rows]
+    cosines = np.array([row.cosine for row in rows])
+    return max(float(points(cosines[[one == which for one in captions]]).mean()) for which in set(captions))
+
+
 def why_clip_cannot_tell(scores: Mapping[str, Sequence[ImageScore]]) -> str:
     """Why CLIP's scores mean nothing on these photos, by the controls, as the rest of a sentence; empty: they do.
 
@@ -102,11 +112,7 @@ def why_clip_cannot_tell(scores: Mapping[str, Sequence[ImageScore]]) -> str:
     if below is None:
         return ""
     ceiling = points([row.cosine for row in scores[REAL]]).mean()
-    others = {row.scored_caption for row in scores[below]} if below == UNRELATED else {None}
-    # of captions of other things the best counts: a CLIP that can't read gives any of six the first place
-    floor = max(
-        points([row.cosine for row in scores[below] if other in (None, row.scored_caption)]).mean() for other in others
-    )
+    floor = _floor(below, scores[below])
     if ceiling > floor:
         return ""
     if below == UNRELATED:

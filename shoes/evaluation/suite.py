@@ -155,7 +155,7 @@ def _report(inputs: EvaluationInputs, folder: Path, found: Found, notes: Sequenc
             *left_out(found, memorisation),
         ),
         undecided=why_undecided(found),
-        num_blank={arm: len(blank) for arm, paths in found.pictures.items() if (blank := gates.blank_pictures(paths))},
+        num_blank={arm: len(blank) for arm, blank in found.blank.items()},
     )
 
 

@@ -12,6 +12,7 @@ from shoes.evaluation import distances
 from shoes.evaluation.distances import Estimate, cmmd, cmmd_difference
 from shoes.evaluation.drawings import Drawing, Record
 from shoes.evaluation.features import Features
+from shoes.evaluation.gates import blank_pictures
 from shoes.evaluation.manifold import equal_samples, manifold, vendi
 from shoes.evaluation.pictures import same_pixels
 from shoes.evaluation.scores import ImageScore
@@ -48,6 +49,11 @@ class Found:
     scores: Mapping[str, Sequence[ImageScore]]
     seen: Mapping[Role, Features]
     losses: Mapping[str, HeldOut]
+
+    @cached_property
+    def blank(self) -> dict[str, list[Path]]:
+        """The pictures that show nothing, of each arm that has any."""
+        return {arm: blank for arm, paths in self.pictures.items() if (blank := blank_pictures(paths))}
 
     @property
     def prompts(self) -> list[str]:

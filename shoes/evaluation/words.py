@@ -16,7 +16,7 @@ def why_undecided(found: Found) -> str:
     """
     units = found.units(found.scores["adapter"], "picture")
     too_few = "" if units.are_enough else units.why_too_few
-    return why_blank(found.pictures) or too_few or why_clip_cannot_tell(found.scores)
+    return why_blank(found.pictures, found.blank) or too_few or why_clip_cannot_tell(found.scores)
 
 
 def left_out(found: Found, memorisation: Memorisation | None) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pytest
 from shoes import device, recipes
 from shoes.device import DeviceFacts
 from shoes.device.facts import GIGABYTE, HIGH_WATERMARK, LOW_WATERMARK
-from shoes.errors import ConfigurationError
+from shoes.errors import ConfigurationError, DataError
 from shoes.preflight import preflight
 from shoes.spec import Recipe
 
@@ -62,6 +62,13 @@ def test_splits_of_ones_own_are_looked_at_before_any_work(micro: Callable[..., R
     train, validation = caught.value.problems
     assert (train.what, "correct train.train_data_dir" in train.fix) == ("there is no such folder", True)
     assert validation.where.endswith("val/captions.json")
+
+
+def test_a_night_begins_by_looking_at_splits_of_ones_own(micro: Callable[..., Recipe], tmp_path: Path) -> None:
+    from shoes import stages
+
+    with pytest.raises(DataError, match="there is no such folder"):
+        stages.verify_environment(micro({"train.train_data_dir": str(tmp_path / "nowhere")}))
 
 
 def test_an_empty_name_is_no_model() -> None:

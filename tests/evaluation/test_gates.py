@@ -7,6 +7,7 @@ from PIL import Image
 from shoes.errors import EvaluationError, Problem
 from shoes.evaluation.drawings import Drawing, plan_drawings
 from shoes.evaluation.gates import (
+    blank_pictures,
     check_pictures,
     check_scores,
     check_test_split,
@@ -77,8 +78,9 @@ def test_blank_pictures_are_told_from_dark_ones() -> None:
 def test_a_black_image_is_named(tmp_path: Path) -> None:
     paths = save(tmp_path, product(), np.zeros((64, 64, 3)))
     assert check_pictures("adapter", paths, 2) == [], "another try would draw it again as it is"
-    assert why_blank({"base": paths[:1]}) == ""
-    assert why_blank({"base": paths[:1], "adapter": paths}) == (
+    assert (blank_pictures(paths[:1]), blank_pictures(paths)) == ([], paths[1:])
+    assert why_blank({"base": paths[:1]}, {}) == ""
+    assert why_blank({"base": paths[:1], "adapter": paths}, {"adapter": paths[1:]}) == (
         "pictures are blank, in fp32 as well: 1 of 2 by adapter (1.png)"
     )
 
