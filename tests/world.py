@@ -32,6 +32,8 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+from tests import forkserver
+
 PROJECT = Path(__file__).resolve().parent.parent
 MARK = "TESTS_RUN"
 """Variable that everything has which a test has started, whatever else is in its environment."""
@@ -61,6 +63,7 @@ def enter() -> None:
     _hear()
     _watch(folder)
     _mark_processes()
+    forkserver.patch()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
