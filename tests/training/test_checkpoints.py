@@ -94,7 +94,7 @@ def test_older_ones_are_kept_where_the_new_one_does_not_verify(tmp_path: Path, m
     assert sorted(path.name for path in tmp_path.iterdir())[:2] == ["step-000001", "step-000002"]
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
+@pytest.mark.parametrize("damage", [truncate, pytest.param(flip_a_bit, marks=pytest.mark.slow)])
 def test_a_training_whose_newest_checkpoint_is_damaged_ends_with_the_same_bytes(
     micro: Callable[..., Recipe], night, damage: Callable[[Path], None]
 ) -> None:

@@ -49,7 +49,14 @@ def straight(
     return folder, finish(folder, micro_flags)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),  # test_kills kills three times
+        pytest.param(signal.SIGTERM, 130, marks=pytest.mark.slow),  # test_leaving asks so in a process
+        (signal.SIGINT, 130),
+    ],
+)
 def test_it_goes_on_and_ends_with_the_same_bytes(
     own_world: Path,
     small_data: Path,

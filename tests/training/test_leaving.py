@@ -51,9 +51,12 @@ PLACES = {
     "the pictures of the last step": (*PICTURES, 3, 4),
     "a step": (*BATCHES, 4, 3),
 }
+QUICK = ("the second losses of step 2", "the pictures of the last step", "a step")
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place", [place if place in QUICK else pytest.param(place, marks=pytest.mark.slow) for place in PLACES]
+)
 def test_a_validation_that_is_left_is_done_again_with_the_same_result(
     micro: Callable[..., Recipe], night: Any, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:

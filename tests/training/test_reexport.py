@@ -18,7 +18,7 @@ from shoes.tracking.journal import read_events
 
 @pytest.fixture
 def recipe(micro: Callable[..., Recipe]) -> Recipe:
-    return micro({"train.max_train_steps": "6", "eval.choice_images": "4"})
+    return micro({"train.max_train_steps": "6", "eval.choice_images": "4", "train.validation_images": "4"})
 
 
 def test_the_chosen_checkpoint_is_the_adapter_from_then_on(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,4 +64,4 @@ def test_an_evaluation_of_the_base_stays_when_the_choice_does(recipe: Recipe) ->
     assert base.held_out_loss != adapter.held_out_loss
     kept = sorted((load_settings().cache / "losses").iterdir())
     assert len(kept) == 2
-    assert all(len(json.loads(file.read_text())) == 4 for file in kept), "four photos are the micro recipe's"
+    assert all(len(json.loads(file.read_text())) == 4 for file in kept), "four photos are the recipe's"

@@ -67,7 +67,7 @@ def test_a_signal_goes_before_everything_else(micro: Callable[..., Recipe]) -> N
     assert Stops(StopRequest(), None, lambda asked: None).look(spec, []) is None
 
 
-@pytest.mark.parametrize("at", [0, 3])
+@pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_at_the_windows_end_it_pauses_and_another_night_ends_with_the_same_bytes(
     micro: Callable[..., Recipe], night, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -139,9 +139,12 @@ JUMPS = {
     "back, and then the end": (["06:50+1", "05:00+1", "07:00+1"], 2),
     "by a day": (["23:00", "23:10", "23:20+1"], 2),
 }
+QUICK = ("forward past the end", "back before the start")
 
 
-@pytest.mark.parametrize("jump", JUMPS)
+@pytest.mark.parametrize(
+    "jump", [jump if jump in QUICK else pytest.param(jump, marks=pytest.mark.slow) for jump in JUMPS]
+)
 def test_a_clock_that_jumps_in_the_night_loses_nothing_and_ends_it_by_what_it_shows(
     micro: Callable[..., Recipe], night, monkeypatch: pytest.MonkeyPatch, jump: str
 ) -> None:

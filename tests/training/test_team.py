@@ -34,7 +34,7 @@ def run(words: list[str], folder: Path) -> dict[str, object]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("how", ["--devices", "torchrun"])
+@pytest.mark.parametrize("how", ["--devices", pytest.param("torchrun", marks=pytest.mark.slow)])
 def test_two_processes_agree_with_one(
     how: str, with_small_data: Path, micro: Callable[..., Recipe], micro_flags: list[str]
 ) -> None:
