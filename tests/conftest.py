@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.emulated.tensor import Computer
 
 MICRO = {
+    "model.pretrained_model_name_or_path": "data/shallow",
     "data.dataset_dir": "data/small",
     "train.train_batch_size": "2",
     "train.gradient_accumulation_steps": "2",
@@ -40,7 +41,9 @@ MICRO = {
     "eval.num_inference_steps": "2",
     "eval.num_resamples": "200",
 }
-"""The demo, small enough for a test."""
+"""The demo, small enough for a test; what it names is put into a data folder by `furnish`."""
+DEMO_MODEL = {"model.pretrained_model_name_or_path": "data/demo/model"}
+"""The demo's own base, where it is the subject."""
 
 
 LONG = ("browser", "training", "operations", "forecast")
@@ -83,9 +86,23 @@ def micro_flags() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """28 products of the demo's data set, as a data set of their own."""
-    return make_small_data(tmp_path_factory.mktemp("shared") / "small")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what all tests of this process use."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="session")
+def small_data(shared: Path, shallow_model: Path) -> Path:
+    """28 products of the demo's data set, as a data set of their own, beside the shallow model."""
+    return make_small_data(shared / "small")
+
+
+def furnish(data: Path, small_data: Path) -> Path:
+    """Have in a data folder what the micro recipe names; the folder."""
+    data.mkdir(parents=True, exist_ok=True)
+    for place in (small_data, small_data.with_name("shallow")):
+        (data / place.name).symlink_to(place.resolve())
+    return data
 
 
 def make_small_data(target: Path) -> Path:
@@ -110,25 +127,22 @@ def make_small_data(target: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shallow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shallow_model(shared: Path) -> Path:
     """A base model that computes little (`tests.shallow`)."""
     from tests.shallow import make_shallow_model
 
-    return make_shallow_model(tmp_path_factory.mktemp("models") / "shallow")
+    return make_shallow_model(shared / "shallow")
 
 
 @pytest.fixture
 def with_small_data(own_world: Path, small_data: Path) -> Path:
     """The data folder, with the small data set in it."""
-    folder = own_world / "data"
-    folder.mkdir(exist_ok=True)
-    (folder / "small").symlink_to(small_data)
-    return folder
+    return furnish(own_world / "data", small_data)
 
 
 @pytest.fixture
 def micro(with_small_data: Path) -> Callable[..., Recipe]:
-    """Makes micro recipes: `micro(**{"train.seed": "1"})`."""
+    """Makes micro recipes: `micro({"train.seed": "1"})`."""
 
     def make(changes: Mapping[str, str] | None = None) -> Recipe:
         from shoes import recipes
@@ -156,9 +170,7 @@ def night(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Iterato
     """A micro night without Prefect, in a data folder of its own."""
     from shoes import recipes, stages
 
-    folder = tmp_path_factory.mktemp("night") / "data"
-    folder.mkdir()
-    (folder / "small").symlink_to(small_data)
+    folder = furnish(tmp_path_factory.mktemp("night") / "data", small_data)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOES_DATA_DIR", str(folder))
         patch.setenv("SHOES_LOCK_DIR", str(folder.parent / "locks"))

@@ -21,7 +21,7 @@ from shoes.preflight import preflight
 from shoes.reports import FEW_UNITS, EnvironmentReport, NightReport
 from shoes.settings import PROJECT_ROOT, load_settings
 from shoes.spec import DataSpec, Recipe
-from tests.conftest import MICRO
+from tests.conftest import DEMO_MODEL, MICRO
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -59,7 +59,7 @@ def made_of(own_world: Path) -> Callable[..., Recipe]:
     def make(source: Path, changes: Mapping[str, str] | None = None) -> Recipe:
         few = {"train.max_train_steps": "2", "train.save_steps": "1", "train.validation_steps": "1"}
         data = {"data.dataset_dir": "data/tiny", "data.source": str(source)}
-        return recipes.load("demo", {**MICRO, **few, **data, **(changes or {})})
+        return recipes.load("demo", {**MICRO, **DEMO_MODEL, **few, **data, **(changes or {})})
 
     return make
 

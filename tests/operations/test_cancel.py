@@ -10,6 +10,7 @@ import pytest
 
 from shoes.spec import Recipe
 from shoes.tracking.journal import last_status, read_events
+from tests.conftest import furnish
 from tests.operations.live import LiveUp
 from tests.training.opening import train
 from tests.training.test_interruption import mlflow_steps
@@ -54,7 +55,7 @@ def test_a_cancelled_training_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     expected = train(micro(CHANGES))
     up = LiveUp(tmp_path / "up")
-    (up.data / "small").symlink_to(small_data)
+    furnish(up.data, small_data)
     with up:
         run = start(up, micro(CHANGES))
         up.until(lambda: reached(up, 22))

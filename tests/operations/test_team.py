@@ -13,6 +13,7 @@ import httpx2 as httpx
 import pytest
 
 from shoes.settings import PROJECT_ROOT
+from tests.conftest import furnish
 from tests.operations.team import Team, clean_environment, find_postgres, team
 
 PROGRAMS = find_postgres()
@@ -95,8 +96,7 @@ def macs(
     macs = {}
     for name in ("anna", "bea"):
         folder = tmp_path_factory.mktemp(name)
-        (folder / "data").mkdir()
-        (folder / "data/small").symlink_to(small_data)
+        furnish(folder / "data", small_data)
         # micro adapters are no better than the base: here a worse one may be champion, too
         macs[name] = Mac(folder, name, servers, [*micro_flags, "--gate.min_difference", "-200"])
     macs["anna"].give_password(servers.users["anna"])

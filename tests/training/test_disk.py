@@ -23,7 +23,7 @@ from shoes.training import disk
 from shoes.training.disk import DiskGuard, Need, decide, estimate_need, measure_need, prune, removable
 from shoes.training.run import Job
 from shoes.training.signals import StopRequest
-from tests.conftest import MICRO, Night
+from tests.conftest import MICRO, Night, furnish
 from tests.limits import fill, on_small_disk
 from tests.training.opening import job_of, train
 
@@ -104,8 +104,7 @@ def test_what_goes_first_is_what_nobody_misses(with_small_data: Path, micro: Cal
 
 def small_job(folder: Path) -> Job:
     """The micro training, with its run on the small disk."""
-    (folder.parent / "data").mkdir()
-    (folder.parent / "data" / "small").symlink_to(folder.parent / "small")
+    furnish(folder.parent / "data", folder.parent / "small")
     disk.MARGIN_BYTES = 1 * MB
     disk.SECONDS_TO_WAIT, disk.SECONDS_BETWEEN_LOOKS = 0.2, 0.01
     return replace(job_of(recipes.load("demo", MICRO)), folder=folder / "run")
@@ -191,7 +190,7 @@ def wait_on_small_disk(folder: Path) -> None:
 @pytest.fixture
 def small_disk(own_world: Path, small_data: Path) -> Path:
     """Where a small disk can be mounted, with the small data set beside it."""
-    (own_world / "small").symlink_to(small_data)
+    furnish(own_world, small_data)
     (own_world / "disk").mkdir()
     return own_world / "disk"
 
@@ -233,7 +232,7 @@ def files_that_do_not_grow(folder: Path) -> None:
 
 def on_disk(folder: Path) -> Recipe:
     os.environ["SHOES_DATA_DIR"] = str(folder)
-    (folder / "small").symlink_to(folder.parent / "small")
+    furnish(folder, folder.parent / "small")
     disk.SECONDS_TO_WAIT = 0.0
     return recipes.load("demo", MICRO)
 

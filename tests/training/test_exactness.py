@@ -8,6 +8,7 @@ import torch
 from shoes.spec import Recipe
 from shoes.training import step as step_module
 from shoes.training.step import draw, take_step
+from tests.conftest import DEMO_MODEL
 from tests.training.opening import session_of
 
 
@@ -38,7 +39,7 @@ def test_one_batch_can_be_learned_by_heart(micro: Callable[..., Recipe], monkeyp
 
 def test_the_golden_loss_curve(micro: Callable[..., Recipe]) -> None:
     """Any change of the data, the draws, the objective, the adapter or the optimizer moves this curve."""
-    session = session_of(micro({"train.max_train_steps": "6"}))
+    session = session_of(micro({**DEMO_MODEL, "train.max_train_steps": "6"}))
     curve = [take_step(session) for _ in range(6)]
     assert [metrics["train/loss"] for metrics in curve] == pytest.approx(GOLDEN, rel=2e-4)
     assert [metrics["train/grad_norm"] for metrics in curve] == pytest.approx(GOLDEN_NORMS, rel=5e-3)

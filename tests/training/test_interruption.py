@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import furnish
+
 STEPS = ["--train.max_train_steps", "10", "--train.checkpointing_steps", "3", "--train.save_steps", "5"]
 STEPS += ["--train.validation_steps", "5"]
 
@@ -34,10 +36,7 @@ def finish(data_dir: Path, micro_flags: list[str]) -> dict[str, object]:
 
 
 def data_folder(place: Path, small_data: Path) -> Path:
-    folder = place / "data"
-    folder.mkdir(parents=True)
-    (folder / "small").symlink_to(small_data)
-    return folder
+    return furnish(place / "data", small_data)
 
 
 @pytest.fixture(scope="module")
