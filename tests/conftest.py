@@ -34,7 +34,7 @@ MICRO = {
     "train.lr_warmup_steps": "1",
     "train.save_steps": "2",
     "train.validation_steps": "2",
-    "train.validation_images": "3",
+    "train.validation_images": "4",
     "train.validation_prompts": "a shoe",
     "train.checkpointing_steps": "2",
     "eval.num_images": "none",

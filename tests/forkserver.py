@@ -17,6 +17,7 @@ What it can't stand for, and how that is met:
 - Other systems than Linux, where a process can't become another one's child: commands start plainly.
 """
 
+import atexit
 import ctypes
 import inspect
 import json
@@ -29,10 +30,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 SHOES = "from flows.cli import main; main()"
-_IMPORTED = re.compile(
-    r"(HF|HUGGINGFACE|TRANSFORMERS|DIFFUSERS|TORCH|PYTORCH|OMP|MKL|PYTHON|LD|DYLD|MLFLOW_DISABLE)_?.*"
-)
-"""Variables that Python or a library reads when it starts."""
+_IMPORTED = re.compile(r"(HF|HUGGINGFACE|TRANSFORMERS|DIFFUSERS|(PY)?TORCH|OMP|MKL|(DY)?LD|MLFLOW_DISABLE)_.*|PYTHON.*")
+"""Variables that Python or a library reads when it starts. TORCHINDUCTOR_CACHE_DIR is none: torch sets it by itself."""
 _LIBRARIES = (
     "numpy",
     "safetensors.torch",
@@ -109,6 +108,7 @@ def _forkserver() -> "Forkserver":
 
         with world.outside_of_tests():  # it is not the test's that asked for it first
             _server = Forkserver()
+        atexit.register(_server.close)
     return _server
 
 
@@ -137,6 +137,11 @@ class Forkserver:
             return int(self._line.recv(100))
         finally:
             _adopt(False)
+
+    def close(self) -> None:
+        """Let it end."""
+        self._line.close()
+        self._process.wait()
 
 
 def _adopt(is_on: bool) -> None:
@@ -209,7 +214,6 @@ def _become(asked: dict[str, Any], streams: list[int]) -> NoReturn:
 
 
 def _end(code: int) -> NoReturn:
-    import atexit
     import threading
 
     try:

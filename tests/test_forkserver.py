@@ -106,7 +106,13 @@ def test_only_this_programs_commands_are_forked(words: list[str], known: bool) -
 
 @pytest.mark.parametrize(
     ("change", "is_forked"),
-    [({}, True), ({"SHOES_SEED": "1"}, True), ({"HF_HUB_OFFLINE": "0"}, False), ({"COVERAGE_FILE": "x"}, False)],
+    [
+        ({}, True),
+        ({"SHOES_SEED": "1"}, True),
+        ({"TORCHINDUCTOR_CACHE_DIR": "x"}, True),  # torch sets it in this process, too
+        ({"HF_HUB_OFFLINE": "0"}, False),
+        ({"COVERAGE_FILE": "x"}, False),
+    ],
 )
 def test_where_a_library_would_read_something_else_it_starts_plainly(
     monkeypatch: pytest.MonkeyPatch, change: dict[str, str], is_forked: bool

@@ -23,7 +23,7 @@ PROMPT = "A professional product photo of black casual shoes, summer collection,
 @pytest.fixture
 def generate(in_night, micro_flags: list[str]) -> Callable[..., Result]:
     """Runs the command with the micro recipe."""
-    return lambda *words: CliRunner().invoke(main, ["generate", *map(str, words), *micro_flags])
+    return lambda *words: CliRunner().invoke(main, ["generate", *micro_flags, *map(str, words)])
 
 
 @pytest.fixture

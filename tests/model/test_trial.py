@@ -93,7 +93,7 @@ def test_a_bad_picture_is_seen_and_is_exit_code_1(own_world: Path, verdict: str,
 
 def test_an_adapter_draws_other_pictures(in_night, own_world: Path) -> None:
     adapter = in_night.training.adapter_dir
-    words = ("--json", "--prompt", "blue casual shoes")
+    words = ("--json", "--prompt", "blue casual shoes", "--model.pretrained_model_name_or_path", "data/shallow")
     plain, adapted = (json.loads(model_try(*words, *more).stdout) for more in ((), ("--adapter", str(adapter))))
     assert plain["path"] != adapted["path"]
     first, second = (Path(found["path"], "picture-1.png").read_bytes() for found in (plain, adapted))

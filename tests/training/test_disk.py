@@ -18,6 +18,7 @@ from shoes import recipes, stages, storage
 from shoes.errors import TrainingError
 from shoes.reports import HeldOutLoss, PausedTraining, TrainReport
 from shoes.spec import Recipe
+from shoes.tracking import mirror
 from shoes.tracking.journal import read_events
 from shoes.training import disk
 from shoes.training.disk import DiskGuard, Need, decide, estimate_need, measure_need, prune, removable
@@ -223,8 +224,13 @@ def files_that_do_not_grow(folder: Path) -> None:
     """A limit on the size of files comes down at step 1 on the checkpoint of step 2."""
     recipe = on_disk(folder)
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+    def come_down() -> None:
+        mirror.connect(stages.load_settings().tracking_uri)  # its database is there
+        resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, hard))
+
     with pytest.raises(TrainingError, match=r"is full: .*File too large"):
-        train_with(recipe, {1: lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))})
+        train_with(recipe, {1: come_down})
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert not list(folder.rglob(".partial-*"))
     finish(folder, recipe, starts=[0, 0])
