@@ -64,7 +64,7 @@ def test_the_night_runs_and_is_told_twice_the_same(prefect: None, night, in_nigh
     runs = [run.name for run in task_runs("overnight")]
     assert sorted(map(stage_name, runs)) == sorted([*STAGES, *STAGES])
     assert "train-lora: 4 steps, rank 8" in runs
-    assert latest_run("overnight").name == night.recipe.title == "shallow r8 4"
+    assert latest_run("overnight").name == night.recipe.title == "demo shallow r8 4"
 
 
 def test_stages_run_alone(prefect: None, night, in_night) -> None:
@@ -314,7 +314,7 @@ def test_progress_and_pictures_are_shown_while_it_trains(
     page = run.data.tags["prefect.flow_run_url"]
     assert str(latest_run("train-lora").id) in page
     assert f"[Flow run in Prefect]({page})" in run.data.tags["mlflow.note.content"]
-    assert "shallow r8 4" in run.data.tags["mlflow.note.content"]
+    assert "demo shallow r8 4" in run.data.tags["mlflow.note.content"]
     assert found.task_run_id in {run.id for run in task_runs("train-lora")}
     assert not [thread for thread in threading.enumerate() if thread.name == "live-progress"]
 
