@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests import world
+from tests import asking, world
 from tests.world import free_port
 
 
@@ -72,11 +71,9 @@ def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) 
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
-        try:
-            if httpx.get(f"{url}/health").is_success:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.3)
+        if asking.answers(f"{url}/health"):
+            return
+        time.sleep(0.3)
     raise AssertionError(log.read_text())
 
 
@@ -166,7 +163,7 @@ def scheduled_runs(url: str, wanted: int = 3, seconds: float = 60) -> list[dict[
     deadline = time.monotonic() + seconds
     while True:
         found = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-        runs = httpx.post(f"{url}/flow_runs/filter", json=found).json()
+        runs = asking.post(f"{url}/flow_runs/filter", found)
         if len(runs) >= wanted or time.monotonic() > deadline:
             return runs
         time.sleep(0.5)

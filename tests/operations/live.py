@@ -11,10 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-import httpx2 as httpx
 import psutil
 
-from tests import world
+from tests import asking, world
 from tests.world import free_port
 
 
@@ -114,24 +113,10 @@ class LiveUp:
         return json.loads((self.data / "servers" / "running.json").read_text())
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        for _ in range(20):  # a busy database says 503, and Prefect's own client asks again as well
-            answer = httpx.post(f"{self.ready['prefect_api']}/{path}", json=dict(body), timeout=60)
-            if answer.status_code != 503:
-                break
-            time.sleep(0.5)
-        assert answer.is_success, answer.text
-        return answer.json()
+        return asking.post(f"{self.ready['prefect_api']}/{path}", dict(body))
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(f"{self.ready['prefect_api']}/{path}", timeout=30)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    def answers(self, address: str) -> bool:
-        try:
-            return httpx.get(address, timeout=5).is_success
-        except httpx.HTTPError:
-            return False
+        return asking.get(f"{self.ready['prefect_api']}/{path}")
 
     def until(self, what: Callable[[], object], seconds: float = 120) -> Any:
         """Wait for it; what it gave."""

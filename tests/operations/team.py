@@ -14,10 +14,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx2 as httpx
-
 from shoes.servers.child import is_healthy
 from shoes.settings import PROJECT_ROOT
+from tests import asking
 from tests.world import free_port
 
 DATABASES = ("prefect", "mlflow", "mlflow_users")
@@ -100,7 +99,7 @@ class Team:
         self.users[name] = secrets.token_hex(8)
         page = f"{self.mlflow}/api/2.0/mlflow/users/create"
         words = {"username": name, "password": self.users[name]}
-        httpx.post(page, json=words, auth=self.admin, timeout=30).raise_for_status()
+        asking.post(page, words, auth=self.admin)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx2 as httpx
 import pytest
 from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
@@ -29,6 +28,7 @@ from flows.operations import alive, automations
 from flows.operations.automations import A_NIGHT_ENDED, A_RUN_FAILED, NO_SIGN_OF_LIFE, set_up
 from shoes.errors import ConfigurationError
 from shoes.settings import PROJECT_ROOT, Settings, load_settings
+from tests import asking
 from tests.world import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
@@ -46,18 +46,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         process = subprocess.Popen(command, env=environment, cwd=home, stdout=file, stderr=file)
         api = f"http://127.0.0.1:{port}/api"
         try:
-            until(lambda: process.poll() is None and is_healthy(api))
+            until(lambda: process.poll() is None and asking.answers(f"{api}/health"))
             yield api, log
         finally:
             process.terminate()
             process.wait(30)
-
-
-def is_healthy(api: str) -> bool:
-    try:
-        return httpx.get(f"{api}/health").is_success
-    except httpx.HTTPError:
-        return False
 
 
 def until(what: Callable[[], Any], seconds: float = 120) -> Any:

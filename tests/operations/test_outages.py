@@ -13,7 +13,6 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
 import pytest
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
@@ -27,6 +26,7 @@ from shoes.tracking import mirror
 from shoes.tracking.database import make_database
 from shoes.tracking.journal import read_events
 from shoes.training import loop
+from tests import asking
 from tests.world import free_port
 
 pytestmark = [
@@ -238,7 +238,7 @@ def call_after_steps(monkeypatch: pytest.MonkeyPatch, on_step: Callable[[int], N
 
 
 def flow_runs(api: str) -> list[dict[str, Any]]:
-    return httpx.post(f"{api}/flow_runs/filter", json={}, timeout=30).json()
+    return asking.post(f"{api}/flow_runs/filter", {})
 
 
 def test_prefect_is_away_in_the_middle_and_the_flow_does_not_notice(

@@ -13,6 +13,7 @@ import httpx2 as httpx
 import pytest
 
 from shoes.settings import PROJECT_ROOT
+from tests import asking
 from tests.conftest import furnish
 from tests.operations.team import Team, clean_environment, find_postgres, team
 
@@ -131,8 +132,7 @@ def runs_of(servers: Team, found: Any) -> list[Any]:
 
 def flow_runs(servers: Team) -> list[dict[str, Any]]:
     user, _, password = servers.prefect_login.partition(":")
-    words = {"json": {"sort": "START_TIME_ASC"}, "auth": (user, password), "timeout": 30}
-    return httpx.post(f"{servers.prefect}/flow_runs/filter", **words).raise_for_status().json()
+    return asking.post(f"{servers.prefect}/flow_runs/filter", {"sort": "START_TIME_ASC"}, auth=(user, password))
 
 
 def test_a_night_on_the_teams_servers(macs: dict[str, Mac], servers: Team, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
 import psutil
 import pytest
 
-from tests import world
+from tests import asking, world
 from tests.operations.live import LiveUp
 from tests.world import free_port
 
@@ -30,7 +29,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveUp]:
 def test_all_is_there_when_it_says_ready(live: LiveUp) -> None:
     assert live.ready["is_ready"]
     assert set(live.ready["programs"]) == {"prefect-server", "mlflow-server", "worker"}
-    assert httpx.get(f"{live.ready['mlflow']}/health").is_success
+    assert asking.ask("GET", f"{live.ready['mlflow']}/health")
     names = {deployment["name"] for deployment in live.post("deployments/filter", {})}
     assert {"overnight", "demo", "train-lora", "report"} <= names
     (queue,) = [q for q in live.post("work_pools/shoes/queues/filter", {}) if q["name"] == "device"]
@@ -76,7 +75,7 @@ def test_a_server_that_is_killed_comes_back(live: LiveUp) -> None:
     pid = live.ready["programs"]["mlflow-server"]["pid"]
     os.kill(pid, signal.SIGKILL)
     live.until(lambda: live.record()["programs"]["mlflow-server"]["pid"] != pid)
-    live.until(lambda: live.answers(f"{live.ready['mlflow']}/health"))
+    live.until(lambda: asking.answers(f"{live.ready['mlflow']}/health"))
 
 
 def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
