@@ -1,6 +1,7 @@
 """What the tests catch: faults put into the code one by one, and the test that finds each.
 
     python benchmarks/mutations.py [NAME …] [--kind chosen|drawn] [--tests PATH …] [--again] [--results FILE]
+                                   [--reached-only]
     python benchmarks/mutations.py --list
     python benchmarks/mutations.py --measure
     python benchmarks/mutations.py --draw COUNT --seed SEED
@@ -14,8 +15,9 @@ First the suite runs once, under coverage.py, to see which test runs which line 
 found is kept in build/mutants until it is asked for again). Then the tests that run a mutated line are asked, the
 quickest first, and in the end the whole suite. The test that fails is run again without the fault, so that one which
 fails by chance counts for nothing. Results are appended to --results; mutations that stand there are not tried again,
-but with --again. With --tests only those tests are asked, and only mutations that they run are tried. Prints one JSON
-line last.
+but with --again. With --tests only those tests are asked, and only mutations that they run are tried. With
+--reached-only the whole suite, which takes minutes, is not asked: a mutation that no test finds which runs its lines
+counts as not found. Prints one JSON line last.
 
 The faults are put into the project's own files, one at a time, and taken out again; a file with changes of your own is
 left alone.
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--tests", nargs="+", default=[], metavar="PATH")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--reached-only", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--measure", action="store_true")
     parser.add_argument("--draw", type=int, metavar="COUNT")
@@ -62,10 +65,12 @@ def main() -> None:
         print(json.dumps({"line_coverage": reach.measure(given.tests).line_shares()}))
     elif given.tests:
         with tempfile.TemporaryDirectory() as folder:
-            _run(mutations, reach.measure(given.tests, Path(folder)), given.results, again=given.again, all_tests=False)
+            found = reach.measure(given.tests, Path(folder))
+            reached = [one for one in mutations if found.tests(one)]
+            _run(reached, found, given.results, again=given.again, whole_suite=False)
     else:
         found = reach.kept() or reach.measure()
-        _run(mutations, found, given.results, again=given.again, all_tests=True)
+        _run(mutations, found, given.results, again=given.again, whole_suite=not given.reached_only)
 
 
 def _draw(count: int, seed: int) -> Path:
@@ -83,16 +88,15 @@ def _quick(mutations: Sequence[Mutation]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = reach.measure(QUICK, Path(folder))
         reached = [one for one in mutations if found.tests(one)][:3]
-        _run(reached, found, Path(folder) / "results.jsonl", again=True, all_tests=False)
+        _run(reached, found, Path(folder) / "results.jsonl", again=True, whole_suite=False)
 
 
-def _run(mutations: Sequence[Mutation], found: Reach, results: Path, *, again: bool, all_tests: bool) -> None:
+def _run(wanted: Sequence[Mutation], found: Reach, results: Path, *, again: bool, whole_suite: bool) -> None:
     done = {} if again else _read(results)
-    wanted = [one for one in mutations if all_tests or found.tests(one)]
     for number, one in enumerate(wanted, start=1):
         if one.name in done:
             continue
-        finding = trial.find(one, found, whole_suite=all_tests)
+        finding = trial.find(one, found, whole_suite=whole_suite)
         with results.open("a", encoding="utf-8") as file:
             file.write(f"{json.dumps(asdict(finding), ensure_ascii=False)}\n")
         done[one.name] = finding.caught_by

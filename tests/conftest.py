@@ -17,9 +17,10 @@ from shoes.spec import Recipe
 from tests import world
 from tests.hub.client import point_at
 from tests.hub.server import HubServer
+from tests.prefect_server import prefect, prefect_process
 from tests.summary import pytest_addoption, pytest_sessionfinish, pytest_terminal_summary
 
-__all__ = ["pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary"]
+__all__ = ["prefect", "prefect_process", "pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary"]
 
 if TYPE_CHECKING:
     from tests.emulated.tensor import Computer

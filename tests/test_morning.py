@@ -19,14 +19,6 @@ from tests.publishing import sample_night as sample
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
 
 
-@pytest.fixture(scope="module")
-def prefect() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
 def test_the_course_of_a_night_is_read_from_prefect(prefect: None) -> None:
     from prefect import flow, task
 

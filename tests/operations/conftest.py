@@ -8,17 +8,8 @@ import pytest
 from tests.operations.nightly import deploy
 
 
-@pytest.fixture(scope="module")
-def harness() -> Iterator[None]:
-    """A Prefect server with a database of its own."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
 @pytest.fixture
-def client(harness: None) -> Iterator[Any]:
+def client(prefect: None) -> Iterator[Any]:
     """A client of a server on which the nightly deployments stand as prefect.yaml registers them."""
     from prefect.client.orchestration import get_client
 

@@ -1,7 +1,6 @@
 """A training in pieces, night by night, is the one in one piece."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::Resource
 
 
 @pytest.fixture
-def api() -> Iterator[str]:
-    """Address of a Prefect server of this test."""
-    from prefect.client.orchestration import get_client
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
-        yield str(client.api_url).rstrip("/")
+def api(prefect: None, prefect_process: Any) -> str:
+    """Address of a Prefect server."""
+    return str(prefect_process.api_url)
 
 
 @pytest.mark.slow

@@ -68,20 +68,18 @@ def test_the_pinned_commit_is_refused_with_other_files(hub: HubServer, published
 def test_a_night_on_models_from_the_hub(
     size: Size,
     resolution: int,
+    prefect: None,
     hub: HubServer,
     published: Callable[..., Path],
     own_world: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from prefect.testing.utilities import prefect_test_harness
-
     from flows.overnight import overnight
 
     make_photos(own_world / "data/photos", resolution)
     recipe = served(hub, published, size, resolution)
     started = time.monotonic()
-    with prefect_test_harness(server_startup_timeout=120):
-        night = overnight(recipe)
+    night = overnight(recipe)
     minutes = (time.monotonic() - started) / 60
     assert (night.train.step, night.train.precision) == (3, "bf16")
     assert [judge.note for judge in night.evaluation.judges] == ["", "", ""], "each is the one that was asked for"

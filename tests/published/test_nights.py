@@ -1,6 +1,6 @@
 """The whole night on models as they are published, every stage through a real Prefect."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,13 +32,9 @@ TONIGHT = {
 """As little as a night can do."""
 
 
-@pytest.fixture(scope="module")
-def prefect() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shoes.forecast.child.SECONDS_PER_MEASUREMENT", 0.1)
-        yield
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoes.forecast.child.SECONDS_PER_MEASUREMENT", 0.1)
 
 
 @pytest.mark.parametrize(("name", "size", "variant", "precision"), NIGHTS)
