@@ -20,8 +20,9 @@ def make_shallow_model(folder: Path) -> Path:
             {
                 **config,
                 "block_out_channels": (32, 64),
-                "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-                "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+                "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+                "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+                "layers_per_block": 1,
                 "mid_block_type": "UNetMidBlock2D",
             }
         )

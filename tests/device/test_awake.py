@@ -232,7 +232,7 @@ def test_where_it_can_not_be_done_one_line_says_why(
     with kept_awake():
         while not caplog.records:
             time.sleep(0.01)
-        assert not psutil.Process().children(), "what ended is cleared away at once"
+        assert not world.children(), "what ended is cleared away at once"
     with kept_awake():
         time.sleep(0.2)  # said once, though it is tried again
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
@@ -244,5 +244,5 @@ def test_an_error_in_the_block_is_not_swallowed(tmp_path: Path, monkeypatch: pyt
     install(tmp_path, monkeypatch, "Linux", SYSTEMD_INHIBIT)
     with pytest.raises(ValueError, match="mine"), kept_awake():
         raise ValueError("mine")
-    while psutil.Process().children():
+    while world.children():
         time.sleep(0.01)
