@@ -108,6 +108,7 @@ def test_the_form_refuses_a_bad_value(up: LiveUp, dashboard: Dashboard, picture:
     assert flow_runs(up) == []
 
 
+@pytest.mark.slow
 def test_a_field_that_is_not_known_is_refused(up: LiveUp, dashboard: Dashboard, picture: Picture) -> None:
     dashboard.form("demo")
     dashboard.give_json('{"name": "demo", "train": {"learn_rate": 0.1}}')

@@ -232,7 +232,7 @@ main(["check", "--json"])
 """
 
 
-@pytest.mark.parametrize("package", ["accelerate", "diffusers"])
+@pytest.mark.parametrize("package", ["accelerate", pytest.param("diffusers", marks=pytest.mark.slow)])
 def test_in_a_fresh_process_one_line_takes_the_blame(package: str) -> None:
     """There the other libraries are not loaded yet, and stumble over the missing one in their own ways."""
     program = FRESH.format(package=package)

@@ -18,7 +18,7 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_choice_is_kept_and_used_by_the_run(with_small_data: object, micro: Callable[..., Recipe]) -> None:
-    changes = {"train_batch_size": "1", "gradient_checkpointing": "auto", "mixed_precision": "auto"}
+    changes = {"train_batch_size": "1", "gradient_checkpointing": "auto", "mixed_precision": "no"}
     recipe = micro({f"train.{name}": value for name, value in changes.items()})
     _, models, data = job_of(recipe)
     found, _ = stages.compare(recipe, models, data)

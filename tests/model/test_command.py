@@ -1,4 +1,4 @@
-"""`shoes model` as people run it: a process of its own, with the real client and a Hub on this machine."""
+"""`shoes model` as people run it, with the real client and a Hub on this machine; in a process where it goes on."""
 
 import json
 import signal
@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from flows.cli import main
 from tests.hub.server import HubServer
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -17,6 +19,11 @@ SECRET = "hf_secretsecretsecretsecret"
 
 def shoes(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*words), capture_output=True, text=True, check=False)
+
+
+def here(*words: str) -> Result:
+    """The same without a process of its own."""
+    return CliRunner().invoke(main, ["model", *words])
 
 
 def command(*words: str) -> list[str]:
@@ -98,8 +105,8 @@ def has_bytes(world: Path, count: int) -> bool:
 
 
 def test_nothing_is_here_yet(recipe: str) -> None:
-    result = shoes("verify", "--recipe", recipe)
-    assert result.returncode == 1
+    result = here("verify", "--recipe", recipe)
+    assert result.exit_code == 1
     assert result.stdout.count("is not here yet: `shoes model fetch` downloads it") == 2
 
 
@@ -116,8 +123,8 @@ def test_a_refusal_is_one_clear_error(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", SECRET)
     hub.status(match, code, error=error, times=9)
-    result = shoes("fetch", "--recipe", recipe, "--json")
-    assert result.returncode == 2
+    result = here("fetch", "--recipe", recipe, "--json")
+    assert result.exit_code == 2
     assert expected in result.stderr
     assert json.loads(result.stdout)["problems"][0]["fix"]
     assert "Traceback" not in result.stderr
@@ -127,8 +134,8 @@ def test_a_refusal_is_one_clear_error(
 
 def test_wrong_bytes_are_one_clear_error(hub: HubServer, recipe: str, own_world: Path) -> None:
     hub.corrupt(f"*/{UNET}", times=9)
-    result = shoes("fetch", "--recipe", recipe)
-    assert result.returncode == 2
+    result = here("fetch", "--recipe", recipe)
+    assert result.exit_code == 2
     assert f"owner/name/{UNET}: arrives with wrong bytes" in result.stderr
     assert not list((own_world / "data/models").rglob(Path(UNET).name))
     assert not list((own_world / "data/models").rglob(".partial/unet--diff*"))

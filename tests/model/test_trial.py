@@ -117,7 +117,7 @@ def test_bad_input_is_one_clear_error(own_world: Path, words: tuple[str, ...], e
     assert list(own_world.iterdir()) == []
 
 
-@pytest.mark.parametrize("more", [(), ("--compare",)])
+@pytest.mark.parametrize("more", [(), pytest.param(("--compare",), marks=pytest.mark.slow)])
 def test_an_adapter_that_does_not_fit(own_world: Path, more: tuple[str, ...]) -> None:
     (own_world / "adapter").mkdir()
     (own_world / "adapter/pytorch_lora_weights.safetensors").write_bytes(b"not weights")

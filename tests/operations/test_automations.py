@@ -277,7 +277,7 @@ def test_people_are_told_of_promotion_refusal_and_failure(
     assert_no_secret(server, client)
 
 
-@pytest.mark.parametrize("is_there", [True, False], ids=["refuses", "away"])
+@pytest.mark.parametrize("is_there", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["refuses", "away"])
 def test_a_target_that_does_not_take_it_gives_no_secret_away(
     server: tuple[str, Path],
     client: SyncPrefectClient,

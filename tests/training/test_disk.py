@@ -29,6 +29,7 @@ from tests.limits import fill, on_small_disk
 from tests.training.opening import job_of, train
 
 MB = 1024**2
+SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,10 @@ def small_disk(own_world: Path, small_data: Path) -> Path:
     return own_world / "disk"
 
 
-@pytest.mark.parametrize("body", [prune_on_small_disk, guard_on_small_disk, wait_on_small_disk])
+@pytest.mark.parametrize(
+    "body",
+    [pytest.param(prune_on_small_disk, marks=SLOW), guard_on_small_disk, pytest.param(wait_on_small_disk, marks=SLOW)],
+)
 def test_on_a_small_disk(body: Callable[[Path], None], small_disk: Path) -> None:
     on_small_disk(body, small_disk, kilobytes=32 * 1024)
 
@@ -263,7 +267,7 @@ def finish(folder: Path, recipe: Recipe, *, starts: list[int]) -> None:
     assert steps == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("body", [short_training, files_that_do_not_grow])
+@pytest.mark.parametrize("body", [short_training, pytest.param(files_that_do_not_grow, marks=SLOW)])
 def test_a_training_that_ran_out_of_room_ends_as_one_that_did_not(
     body: Callable[[Path], None], small_disk: Path, night: Night
 ) -> None:
