@@ -18,6 +18,7 @@ from tests.browser.dashboard import Dashboard
 from tests.browser.runs import Runs
 from tests.conftest import make_small_data
 from tests.operations.live import LiveUp
+from tests.shallow import make_shallow_model
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, FloatRect, Page
@@ -30,6 +31,7 @@ pytestmark = [
     pytest.mark.skipif(find() is None, reason="Chromium is not installed"),
 ]
 SMALL = {
+    "model.pretrained_model_name_or_path": "data/shallow",
     "data.dataset_dir": "data/small",
     "train.train_batch_size": "2",
     "train.gradient_accumulation_steps": "2",
@@ -55,6 +57,7 @@ AFTER = ("evaluate", "promote", "report")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveUp]:
     up = LiveUp(tmp_path_factory.mktemp("up"))
     make_small_data(up.data / "small")
+    make_shallow_model(up.data / "shallow")
     with up:
         yield up
 

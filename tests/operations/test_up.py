@@ -6,18 +6,30 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from shoes.spec import Recipe
+from shoes.tracking.journal import last_status, read_events
 from tests import asking, world
+from tests.conftest import furnish
 from tests.operations.live import LiveUp
+from tests.training.opening import train
+from tests.training.test_interruption import mlflow_steps
 from tests.world import free_port
 
 pytestmark = pytest.mark.timeout(1200)
+LONGER = {
+    "train.max_train_steps": "60",
+    "train.checkpointing_steps": "20",
+    "train.save_steps": "30",
+    "train.validation_steps": "30",
+}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +81,56 @@ def test_a_second_one_is_refused_with_where_the_first_is(live: LiveUp) -> None:
     assert told.returncode == 1
     assert f"runs already (process {live.process.pid}" in told.stderr
     assert live.ready["dashboard"] in told.stderr
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
+def test_a_cancelled_training_goes_on_and_ends_with_the_same_bytes(
+    live: LiveUp, micro: Callable[..., Recipe], small_data: Path
+) -> None:
+    expected = train(micro(LONGER))
+    furnish(live.data, small_data)
+    run = start(live, micro(LONGER))
+    live.until(lambda: reached(live, 22))
+    live.post(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    live.until(lambda: state(live, run)["type"] == "CANCELLED")
+    journal = journal_of(live)
+    assert journal is not None
+    at = max(steps(journal))
+    assert 22 <= at < 60, "it was over before it could be cancelled"
+    assert last_status(journal)["status"] == "KILLED"
+    saved = [json.loads(file.read_text())["step"] for file in journal.parent.glob("checkpoints/*/state.json")]
+    assert max(saved) == at, "the state of the last step is saved"
+    again = start(live, micro(LONGER))
+    live.until(lambda: state(live, again)["type"] not in ("SCHEDULED", "PENDING", "RUNNING"))
+    assert state(live, again)["type"] == "COMPLETED", state(live, again)
+    report = json.loads((journal.parent / "report.json").read_text())
+    assert report["adapter_sha256"] == expected.adapter_sha256
+    assert report["resumed_from"] == [at]
+    assert Counter(steps(journal)) == Counter(range(1, 61))
+    assert mlflow_steps(live.data) == (list(range(1, 61)), 1)
+
+
+def start(live: LiveUp, recipe: Recipe) -> str:
+    (deployment,) = [d for d in live.post("deployments/filter", {}) if d["name"] == "train-lora"]
+    given = {"parameters": {"recipe": recipe.model_dump(mode="json")}, "state": {"type": "SCHEDULED"}}
+    return live.post(f"deployments/{deployment['id']}/create_flow_run", given)["id"]
+
+
+def state(live: LiveUp, run: str) -> dict[str, Any]:
+    return live.get(f"flow_runs/{run}")["state"]
+
+
+def steps(journal: Path) -> list[int]:
+    return [event["step"] for event in read_events(journal) if "train/loss" in event.get("values", {})]
+
+
+def journal_of(live: LiveUp) -> Path | None:
+    return next(live.data.glob("runs/*/journal.jsonl"), None)
+
+
+def reached(live: LiveUp, step: int) -> bool:
+    journal = journal_of(live)
+    return journal is not None and step in steps(journal)
 
 
 def test_a_server_that_is_killed_comes_back(live: LiveUp) -> None:

@@ -13,6 +13,7 @@ from shoes.training import attention, lora
 from shoes.training.attention import apply_checkpointing, at_highest_resolution, large_self_attentions
 
 MODEL = PROJECT_ROOT / "data/demo/model"
+FEW = [pytest.param(rows, marks=pytest.mark.slow) for rows in (1, 5)]
 MODES = ("off", "attention", "full")
 
 
@@ -103,9 +104,7 @@ def test_what_is_computed_again_in_the_backward_pass(mode: str, again: int) -> N
     assert counted.number - first == again
 
 
-@pytest.mark.parametrize(
-    "rows", [*(pytest.param(few, marks=pytest.mark.slow) for few in (1, 5)), 100, 256, 700, 10_000]
-)
+@pytest.mark.parametrize("rows", [*FEW, 100, 256, 700, 10_000])
 @pytest.mark.parametrize("mode", ["attention", "full"])
 def test_scores_are_computed_in_parts_of_the_size_that_is_given(
     mode: str, rows: int, monkeypatch: pytest.MonkeyPatch
