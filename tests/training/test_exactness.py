@@ -17,6 +17,7 @@ def test_one_batch_can_be_learned_by_heart(micro: Callable[..., Recipe], monkeyp
     session = session_of(
         micro(
             {
+                **DEMO_MODEL,  # the shallow base has too few weights for that
                 "train.train_batch_size": "2",
                 "train.gradient_accumulation_steps": "1",
                 "train.rank": "64",
