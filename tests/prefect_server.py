@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +11,42 @@ import pytest
 from tests import asking
 
 
+@dataclass(frozen=True)
+class Served:
+    """A Prefect server, and the database that it is on."""
+
+    server: Any
+    """Prefect's own for tests: `prefect.server.api.server.SubprocessASGIServer`."""
+    database: str
+
+    @property
+    def api(self) -> str:
+        """Its address."""
+        return str(self.server.api_url)
+
+
 @pytest.fixture(scope="session")
-def prefect_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Prefect's own server for tests (`prefect.server.api.server.SubprocessASGIServer`), with an address."""
+def prefect_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The server itself: who wants to speak with it uses `prefect`."""
     from prefect import settings
     from prefect.server.api.server import SubprocessASGIServer
 
     from tests.world import free_port
 
-    home = tmp_path_factory.mktemp("prefect")
-    database = {settings.PREFECT_SERVER_DATABASE_CONNECTION_URL: blank_database(home)}
-    with settings.temporary_settings(updates=database):
-        server = SubprocessASGIServer(port=free_port())
+    database = blank_database(tmp_path_factory.mktemp("prefect"))
+    server = SubprocessASGIServer(port=free_port())
+    with settings.temporary_settings(updates={settings.PREFECT_SERVER_DATABASE_CONNECTION_URL: database}):
         server.start(timeout=120)
-    yield server
+    yield Served(server, database)
     server.stop()
 
 
 @pytest.fixture(scope="module")
-def prefect(prefect_process: Any) -> Iterator[None]:
+def prefect(prefect_process: Served) -> Iterator[None]:
     """A Prefect server that has nothing; flows that run in this process tell it of themselves."""
     with talking_to(prefect_process):
         yield
-    asking.ask("POST", f"{prefect_process.api_url}/admin/database/clear", json={"confirm": True})
+    asking.ask("POST", f"{prefect_process.api}/admin/database/clear", json={"confirm": True})
 
 
 def blank_database(home: Path) -> str:
@@ -44,14 +58,18 @@ def blank_database(home: Path) -> str:
 
 
 @contextmanager
-def talking_to(server: Any) -> Iterator[None]:
+def talking_to(served: Served) -> Iterator[None]:
     """What `prefect.testing.utilities.prefect_test_harness` does with a server of its own."""
     from prefect import context, settings
 
-    instances = type(server)._instances
-    instances[None] = server  # what asks for any server of this process gets this one
+    instances = type(served.server)._instances
+    instances[None] = served.server  # what asks for any server of this process gets this one
+    changes = {
+        settings.PREFECT_API_URL: served.api,
+        settings.PREFECT_SERVER_DATABASE_CONNECTION_URL: served.database,
+    }
     with (
-        settings.temporary_settings(updates={settings.PREFECT_API_URL: server.api_url}),
+        settings.temporary_settings(updates=changes),
         context._temporary_global_settings_context(context.get_settings_context()),
     ):
         yield

@@ -9,14 +9,15 @@ import pytest
 
 from benchmarks import kills
 from shoes.spec import WindowSpec
+from tests.prefect_server import Served
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
 
 
 @pytest.fixture
-def api(prefect: None, prefect_process: Any) -> str:
+def api(prefect: None, prefect_process: Served) -> str:
     """Address of a Prefect server."""
-    return str(prefect_process.api_url)
+    return prefect_process.api
 
 
 @pytest.mark.slow
