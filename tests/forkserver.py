@@ -112,11 +112,6 @@ def _forkserver() -> "Forkserver":
     return _server
 
 
-def pid() -> int | None:
-    """Of the forkserver, where one was needed."""
-    return None if _server is None else _server.pid
-
-
 class Forkserver:
     """The process that forks, and this end of the line to it. It ends when this process does."""
 
@@ -127,7 +122,6 @@ class Forkserver:
         self._process = subprocess.Popen(
             words, env=_environment, pass_fds=[number], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/"
         )
-        self.pid = self._process.pid
         theirs.close()
 
     def start(

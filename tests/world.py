@@ -197,11 +197,6 @@ def _kill_with_children(process: "subprocess.Popen[Any]") -> None:
     process.wait()
 
 
-def children() -> list[psutil.Process]:
-    """Processes that this one has started, without the one that forks commands for it."""
-    return [child for child in psutil.Process().children() if child.pid != forkserver.pid()]
-
-
 def free_port() -> int:
     """A port that nobody listens on, and that no other process of tests gets while this one lives."""
     _LOCKS.mkdir(exist_ok=True)

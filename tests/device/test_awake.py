@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -47,6 +47,13 @@ with kept_awake():
 LINUX = ("systemd-inhibit", "--what=idle:sleep", "--who=shoes", "--why=computing", "--mode=block", "cat")
 TOOLS = {"Linux": ("systemd-inhibit", SYSTEMD_INHIBIT), "Darwin": ("caffeinate", CAFFEINATE)}
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the tools are shell scripts here")
+
+
+@pytest.fixture
+def children() -> Callable[[], list[psutil.Process]]:
+    """Processes that the test has started; fixtures that are wider have some of their own."""
+    before = {child.pid for child in psutil.Process().children()}
+    return lambda: [child for child in psutil.Process().children() if child.pid not in before]
 
 
 @pytest.fixture(autouse=True)
@@ -220,7 +227,12 @@ def test_a_tool_that_does_not_want_to_end_is_ended(tmp_path: Path, monkeypatch: 
     ids=["refused", "silent", "broken", "missing"],
 )
 def test_where_it_can_not_be_done_one_line_says_why(
-    script: str | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    script: str | None,
+    reason: str,
+    children: Callable[[], list[psutil.Process]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
     if script is None:
@@ -232,7 +244,7 @@ def test_where_it_can_not_be_done_one_line_says_why(
     with kept_awake():
         while not caplog.records:
             time.sleep(0.01)
-        assert not world.children(), "what ended is cleared away at once"
+        assert not children(), "what ended is cleared away at once"
     with kept_awake():
         time.sleep(0.2)  # said once, though it is tried again
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
@@ -240,9 +252,11 @@ def test_where_it_can_not_be_done_one_line_says_why(
     ]
 
 
-def test_an_error_in_the_block_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_the_block_is_not_swallowed(
+    children: Callable[[], list[psutil.Process]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(tmp_path, monkeypatch, "Linux", SYSTEMD_INHIBIT)
     with pytest.raises(ValueError, match="mine"), kept_awake():
         raise ValueError("mine")
-    while world.children():
+    while children():
         time.sleep(0.01)
