@@ -44,7 +44,13 @@ def test_a_run_is_compared_with_its_forecast(micro: Callable[..., Recipe]) -> No
     assert stages.forecast(recipe, models, data) is None, "there is nothing left to do"
 
 
-def test_the_forecast_is_one_json_object(with_small_data: object, micro_flags: list[str]) -> None:
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured is known: these tests are about what is made of it."""
+    monkeypatch.setattr("shoes.forecast.tonight._measure", lambda request: measurement())
+
+
+def test_the_forecast_is_one_json_object(measured: None, with_small_data: object, micro_flags: list[str]) -> None:
     result = CliRunner().invoke(main, ["forecast", "--json", *micro_flags])
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
@@ -53,7 +59,9 @@ def test_the_forecast_is_one_json_object(with_small_data: object, micro_flags: l
     assert found["num_steps"] == 4
 
 
-def test_a_night_that_does_not_fit_is_exit_code_1(with_small_data: object, micro_flags: list[str]) -> None:
+def test_a_night_that_does_not_fit_is_exit_code_1(
+    measured: None, with_small_data: object, micro_flags: list[str]
+) -> None:
     fields = ("max_train_steps", "save_steps", "validation_steps", "checkpointing_steps")
     steps = [word for field in fields for word in (f"--train.{field}", "1000000")]
     clock = ["--window.starts", "00:00", "--window.ends", "01:00"]

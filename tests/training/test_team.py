@@ -58,6 +58,7 @@ def test_two_processes_agree_with_one(
     assert [e["step"] for e in steps if "train/loss" in e.get("values", {})] == [1, 2, 3, 4], "rank 0 alone writes"
 
 
+@pytest.mark.slow
 def test_full_memory_in_another_process_is_met_by_all(with_small_data: Path, micro_flags: list[str]) -> None:
     fault = (
         "import os, torch\n"
