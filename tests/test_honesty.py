@@ -55,7 +55,7 @@ def cosines(recipe: Recipe, models, drawings: Sequence[Drawing]) -> list[float]:
 def test_the_base_against_itself_with_other_seeds_is_no_improvement(own_world: Path) -> None:
     from shoes.dataset import load_split
 
-    recipe = recipes.load("demo")
+    recipe = recipes.load("demo", {"eval.num_images": "30"})
     models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
     drawings = plan_drawings(load_split(data.path / "test", decode=False), recipe.eval)
     others = [dataclasses.replace(drawing, seed=drawing.seed + 500_000) for drawing in drawings]

@@ -121,6 +121,7 @@ def test_a_field_that_is_not_known_is_refused(up: LiveUp, dashboard: Dashboard, 
     assert flow_runs(up) == []
 
 
+@pytest.mark.slow
 def test_a_bad_combination_is_refused_before_any_task(up: LiveUp, dashboard: Dashboard) -> None:
     """What no field can know by itself: the form can't see it, and the flow does."""
     dashboard.form("report")

@@ -34,7 +34,7 @@ connect(sys.argv[1]).search_experiments(max_results=1)
 """
 
 
-@pytest.mark.parametrize("statement", [12, 40, 90])
+@pytest.mark.parametrize("statement", [12, *(pytest.param(later, marks=pytest.mark.slow) for later in (40, 90))])
 def test_killed_while_it_is_made_it_is_made_by_the_next(
     own_world: Path, statement: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
