@@ -19,6 +19,7 @@ What it can't stand for, and how that is met:
 
 import atexit
 import ctypes
+import gc
 import inspect
 import json
 import os
@@ -156,6 +157,7 @@ def serve(line: socket.socket) -> None:
 
     for name in _LIBRARIES:
         importlib.import_module(name)
+    gc.freeze()  # no fork looks through them
     while True:
         message, streams, _, _ = socket.recv_fds(line, _MOST_BYTES, 3)
         if not message:
