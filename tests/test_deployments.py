@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from flows.operations.database import make_database
 from tests import asking, world
 from tests.world import free_port
 
@@ -38,11 +39,13 @@ def prefect(environment: dict[str, str], *words: str) -> str:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Prefect server of its own; the environment of those who talk to it."""
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    make_database(home)
     environment = {
         **os.environ,
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
         "DO_NOT_TRACK": "1",
         "SHOES_ROOT": str(world.ROOT),
         "TZ": "America/Sao_Paulo",
@@ -122,7 +125,7 @@ def test_the_schedule_of_the_machine_moves_the_runs_and_a_pause_removes_them(
             prefect(server, "deploy", "--all")
         time.sleep(2)
         drop_stale(client, datetime.now(UTC))
-    assert scheduled_runs(deployed, wanted=1, seconds=8) == [], "nor does it wake what was paused"
+    assert scheduled_runs(deployed, wanted=1, seconds=4) == [], "nor does it wake what was paused"
 
 
 def test_what_is_registered_as_the_code_is_now_is_left_alone(server: dict[str, str], deployed: str) -> None:

@@ -26,6 +26,7 @@ from prefect.states import Crashed
 
 from flows.operations import alive, automations
 from flows.operations.automations import A_NIGHT_ENDED, A_RUN_FAILED, NO_SIGN_OF_LIFE, set_up
+from flows.operations.database import make_database
 from shoes.errors import ConfigurationError
 from shoes.settings import PROJECT_ROOT, Settings, load_settings
 from tests import asking
@@ -38,6 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::Resource
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A Prefect server: its API, and its log."""
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    make_database(home)
     environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     environment |= {"PREFECT_SERVER_LOGGING_LEVEL": "DEBUG", "PREFECT_LOGGING_LEVEL": "DEBUG"}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
