@@ -7,6 +7,7 @@ import httpx2 as httpx
 
 BUSY = 503
 """What Prefect's server says while its database is locked; its own client asks again, too."""
+SECONDS_FOR_AN_ANSWER = 60.0
 _SECONDS = 300
 
 
@@ -26,7 +27,7 @@ def ask(method: str, address: str, **options: Any) -> httpx.Response:
     asks_only = method == "GET" or address.endswith("/filter")
     while True:
         try:
-            response = httpx.request(method, address, timeout=60, **options)
+            response = httpx.request(method, address, timeout=SECONDS_FOR_AN_ANSWER, **options)
         except httpx.TimeoutException:
             if not asks_only or time.monotonic() > end:
                 raise

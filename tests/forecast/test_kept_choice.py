@@ -17,8 +17,9 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "SECONDS_PER_MEASUREMENT", 0.2)
 
 
-def test_the_choice_is_kept_and_used_by_the_run(with_small_data: object, micro: Callable[..., Recipe]) -> None:
-    changes = {"train_batch_size": "1", "gradient_checkpointing": "auto", "mixed_precision": "no"}
+@pytest.mark.parametrize("precision", ["no", pytest.param("auto", marks=pytest.mark.slow)])
+def test_the_choice_is_kept_and_used_by_the_run(micro: Callable[..., Recipe], precision: str) -> None:
+    changes = {"train_batch_size": "1", "gradient_checkpointing": "auto", "mixed_precision": precision}
     recipe = micro({f"train.{name}": value for name, value in changes.items()})
     _, models, data = job_of(recipe)
     found, _ = stages.compare(recipe, models, data)

@@ -1,4 +1,4 @@
-"""A real Prefect server for one file of tests, with the nightly deployments on it."""
+"""The nightly deployments, on a real Prefect server."""
 
 from collections.abc import Iterator
 from typing import Any
