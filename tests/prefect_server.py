@@ -1,5 +1,6 @@
 """One Prefect server for all tests of this process: each file of tests finds it as blank as on its first day."""
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -40,7 +41,9 @@ def prefect_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served
     with settings.temporary_settings(updates={settings.PREFECT_SERVER_DATABASE_CONNECTION_URL: database}):
         server.start(timeout=120)
     yield Served(server, database)
+    logging.disable(logging.INFO)  # Prefect would tell of its end on a stream of a test that is over
     server.stop()
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
