@@ -1,6 +1,8 @@
 """Servers of a test are asked as a patient client asks: what is busy answers later, and is not broken."""
 
+import ssl
 import time
+from functools import cache
 from typing import Any
 
 import httpx2 as httpx
@@ -27,7 +29,7 @@ def ask(method: str, address: str, **options: Any) -> httpx.Response:
     asks_only = method == "GET" or address.endswith("/filter")
     while True:
         try:
-            response = httpx.request(method, address, timeout=SECONDS_FOR_AN_ANSWER, **options)
+            response = httpx.request(method, address, timeout=SECONDS_FOR_AN_ANSWER, verify=_certificates(), **options)
         except httpx.TimeoutException:
             if not asks_only or time.monotonic() > end:
                 raise
@@ -41,6 +43,12 @@ def ask(method: str, address: str, **options: Any) -> httpx.Response:
 def answers(address: str) -> bool:
     """Whether somebody says yes there, right now."""
     try:
-        return httpx.get(address, timeout=5).is_success
+        return httpx.get(address, timeout=5, verify=_certificates()).is_success
     except httpx.HTTPError:
         return False
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Read once, not at each look."""
+    return httpx.create_ssl_context()

@@ -5,7 +5,8 @@ import tests.entering  # noqa: F401 - first: it leaves the person's world before
 # isort: split
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,16 +106,41 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_data(shared: Path, shallow_model: Path) -> Path:
-    """28 products of the demo's data set, as a data set of their own, beside the shallow model."""
-    return make_small_data(shared / "small")
+    """28 products of the demo's data set, as a data set of their own, beside the shallow model and `MADE_OF_THEM`."""
+    small = make_small_data(shared / "small")
+    _make_ahead(small)
+    return small
 
 
-def furnish(data: Path, small_data: Path) -> Path:
-    """Have in a data folder what the micro recipe names; the folder."""
+MADE_OF_THEM = ("descriptions", "cache/latents")
+"""What each first training on the small data makes of it and the shallow model, in parts of a data folder."""
+
+
+def furnish(data: Path, small_data: Path, made: Sequence[str] = MADE_OF_THEM) -> Path:
+    """Have in a data folder what the micro recipe names, and what has been made of it; the folder."""
     data.mkdir(parents=True, exist_ok=True)
-    for place in (small_data, small_data.with_name("shallow")):
-        (data / place.name).symlink_to(place.resolve())
+    there = small_data.resolve().parent
+    for name in ("small", "shallow"):
+        (data / name).symlink_to(there / name)
+    for name in made:
+        shutil.copytree(there / "ahead" / name, data / name)
     return data
+
+
+def _make_ahead(small_data: Path) -> None:
+    from shoes import recipes, stages
+    from shoes.training.cache import open_cache
+    from shoes.training.run import make_job
+    from shoes.training.session import cache_key
+
+    folder = furnish(small_data.with_name("ahead"), small_data, made=())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHOES_DATA_DIR", str(folder))
+        recipe = recipes.load("demo", MICRO)
+        models, data = stages.fetch_model(recipe), stages.prepare_data(recipe)
+        job = make_job(recipe, models.base, data, runs=folder / "runs", cache=folder / "cache")
+        for which in (0, 1):
+            open_cache(cache_key(job, "cpu", which), batch_size=job.spec.eval_batch_size, on_progress=lambda *_: None)
 
 
 def make_small_data(target: Path) -> Path:

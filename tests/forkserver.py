@@ -31,6 +31,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 SHOES = "from flows.cli import main; main()"
+_MEASURING = (["-m", "shoes.forecast"], ["-m", "shoes.model.trial"])
+_FOLLOWING = "from shoes.training.workers import follow; "
 _IMPORTED = re.compile(r"(HF|HUGGINGFACE|TRANSFORMERS|DIFFUSERS|(PY)?TORCH|OMP|MKL|(DY)?LD|MLFLOW_DISABLE)_.*|PYTHON.*")
 """Variables that Python or a library reads when it starts. TORCHINDUCTOR_CACHE_DIR is none: torch sets it by itself."""
 _LIBRARIES = (
@@ -52,10 +54,10 @@ _server: "Forkserver | None" = None
 
 
 def is_known(words: Any) -> bool:
-    """A command line of `shoes`, or of the process that measures for a forecast."""
+    """A command line of `shoes`, or of a process that measures for it or trains beside it."""
     if not isinstance(words, list) or words[:1] != [sys.executable] or not all(isinstance(word, str) for word in words):
         return False
-    if words[1:] == ["-m", "shoes.forecast"]:
+    if words[1:] in _MEASURING or (words[1:2] == ["-c"] and words[2].startswith(_FOLLOWING)):
         return True
     return words[1:3] in (["-c", SHOES], ["-m", "flows"]) and words[3:4] not in (["up"], [])
 
@@ -145,6 +147,11 @@ class Forkserver:
         self._process.wait()
 
 
+def do_not_wait_for_the_disk() -> None:
+    """Files of this process and its forks are written when the system likes, which all other processes can't tell."""
+    os.fsync = lambda _: None
+
+
 def _adopt(is_on: bool) -> None:
     """Children of children that end become this process's own, as long as that is on."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, int(is_on), 0, 0, 0):
@@ -158,6 +165,7 @@ def serve(line: socket.socket) -> None:
     for name in _LIBRARIES:
         importlib.import_module(name)
     gc.freeze()  # no fork looks through them
+    do_not_wait_for_the_disk()
     while True:
         message, streams, _, _ = socket.recv_fds(line, _MOST_BYTES, 3)
         if not message:

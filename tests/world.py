@@ -11,6 +11,7 @@ The process that starts the tests and each of its workers enter it before they i
 - **Processes**: what a test has started dies with it, and what any of them has started dies with this process,
   however that ends: a watchdog looks for the mark that all of them inherit.
 - **Ports**: no two processes of any tests on this machine get the same one.
+- **Disk**: nobody waits until it has written: no test's files have to survive a power cut.
 """
 
 import atexit
@@ -64,6 +65,7 @@ def enter() -> None:
     _watch(folder)
     _mark_processes()
     forkserver.patch()
+    forkserver.do_not_wait_for_the_disk()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 

@@ -87,6 +87,10 @@ class Dashboard:
         self.page.goto(f"{self.address}/v2/runs/flow-run/{run_id}")
         self.tab(tab)
 
+    def leave(self) -> None:
+        """Close what is shown: a page of a run that goes on asks its server all the time."""
+        self.page.goto("about:blank")
+
     def tab(self, name: str) -> "Locator":
         """One of a run's tabs; what it shows."""
         self.page.get_by_role("tab", name=name).click()

@@ -138,6 +138,7 @@ def test_a_bad_combination_is_refused_before_any_task(up: LiveUp, dashboard: Das
 def test_a_failed_stage_is_retried_and_only_it(up: LiveUp, dashboard: Dashboard, picture: Picture) -> None:
     run_id = start_small_run(up, dashboard)
     photos = lose_the_test_photos(up, run_id)
+    dashboard.leave()
     wait_for(up, run_id, "FAILED")
     dashboard.run(run_id)
     dashboard.is_in("Failed").wait_for()
@@ -153,9 +154,10 @@ def test_a_failed_stage_is_retried_and_only_it(up: LiveUp, dashboard: Dashboard,
     picture(dashboard.page, "retry")
     dashboard.confirm("Retry")
     dashboard.notice("scheduled for retry")
+    dashboard.leave()
     wait_for(up, run_id, "COMPLETED")
-    dashboard.is_in("Completed").wait_for()
     dashboard.run(run_id, "Task Runs")
+    dashboard.is_in("Completed").wait_for()
     dashboard.page.get_by_text("Cached", exact=True).first.wait_for()
     picture(dashboard.page, "retried")
     assert up.get(f"flow_runs/{run_id}")["run_count"] == 2

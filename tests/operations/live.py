@@ -123,5 +123,5 @@ class LiveUp:
         end = time.monotonic() + seconds
         while not (found := what()):
             assert time.monotonic() < end, f"it did not happen; `shoes up` said:\n{self.log.read_text()[-3000:]}"
-            time.sleep(0.2)
+            time.sleep(0.5)
         return found

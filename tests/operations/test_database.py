@@ -53,13 +53,17 @@ def tables(file: Path) -> list[str]:
         return sorted(base.iterdump())
 
 
-# a migration that commits in its middle: Prefect could not go on from there ("duplicate column name")
-@pytest.mark.parametrize("migration", ["22b7cb02e593"])
-def test_killed_while_it_is_made_it_is_made_by_the_next(tmp_path: Path, migration: str, no_blanks: Path) -> None:
-    home = tmp_path / "prefect"
+MIGRATION = "22b7cb02e593"
+"""It commits in its middle, and Prefect can't go on from there ("duplicate column name")."""
+
+
+def test_killed_while_it_is_made_it_is_made_by_the_next_and_once_for_all(
+    tmp_path: Path, no_blanks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "first"
     home.mkdir()
     left = home / f".partial-{NAME}-1"
-    killed = run("-c", DIE_AT_A_MIGRATION, str(left), migration)
+    killed = run("-c", DIE_AT_A_MIGRATION, str(left), MIGRATION)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert run("-m", "flows.operations.database", str(left)).returncode != 0, "what was left is of no use"
     make_database(home)
@@ -67,6 +71,12 @@ def test_killed_while_it_is_made_it_is_made_by_the_next(tmp_path: Path, migratio
     before = version(home / NAME)
     assert run("-m", "flows.operations.database", str(home / NAME)).returncode == 0
     assert version(home / NAME) == before, "a server that starts finds nothing to do"
+    (kept,) = no_blanks.iterdir()
+    assert f"prefect-{metadata.version('prefect')}-" in kept.name, "another Prefect makes its own"
+    monkeypatch.setattr(database, "_migrate_in_a_process", None)
+    make_database(tmp_path / "second")
+    assert [path.name for path in (tmp_path / "second").iterdir() if path.suffix != ".lock"] == [NAME]
+    assert tables(tmp_path / "second" / NAME) == tables(tmp_path / "first" / NAME)
 
 
 def test_what_is_there_and_what_a_person_chose_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,18 +86,6 @@ def test_what_is_there_and_what_a_person_chose_is_left_alone(tmp_path: Path, mon
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://somewhere/else")
     make_database(tmp_path / "other")
     assert not (tmp_path / "other").exists()
-
-
-def test_the_second_folder_begins_with_a_copy_of_what_the_first_one_made(
-    tmp_path: Path, no_blanks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_database(tmp_path / "first")
-    (kept,) = no_blanks.iterdir()
-    assert f"prefect-{metadata.version('prefect')}-" in kept.name, "another Prefect makes its own"
-    monkeypatch.setattr(database, "_migrate_in_a_process", None)
-    make_database(tmp_path / "second")
-    assert [path.name for path in (tmp_path / "second").iterdir() if path.suffix != ".lock"] == [NAME]
-    assert tables(tmp_path / "second" / NAME) == tables(tmp_path / "first" / NAME)
 
 
 def test_where_no_blank_can_be_kept_each_folder_makes_its_own(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,7 +31,10 @@ def opened(key: CacheKey, make=open_cache):
 
 @pytest.fixture
 def key(micro: Make) -> CacheKey:
-    return cache_key(job_of(micro({"train.random_flip": "true"})), "cpu", 0)
+    """Of a cache that is not there."""
+    found = cache_key(job_of(micro({"train.random_flip": "true"})), "cpu", 0)
+    shutil.rmtree(found.folder)
+    return found
 
 
 def without_flips(key: CacheKey) -> CacheKey:

@@ -106,7 +106,7 @@ def test_what_goes_first_is_what_nobody_misses(with_small_data: Path, micro: Cal
 
 def small_job(folder: Path) -> Job:
     """The micro training, with its run on the small disk."""
-    furnish(folder.parent / "data", folder.parent / "small")
+    furnish(folder.parent / "data", folder.parent / "small", made=())
     disk.MARGIN_BYTES = 1 * MB
     disk.SECONDS_TO_WAIT, disk.SECONDS_BETWEEN_LOOKS = 0.2, 0.01
     return replace(job_of(recipes.load("demo", MICRO)), folder=folder / "run")
@@ -242,7 +242,7 @@ def files_that_do_not_grow(folder: Path) -> None:
 
 def on_disk(folder: Path) -> Recipe:
     os.environ["SHOES_DATA_DIR"] = str(folder)
-    furnish(folder, folder.parent / "small")
+    furnish(folder, folder.parent / "small", made=())
     disk.SECONDS_TO_WAIT = 0.0
     return recipes.load("demo", MICRO)
 

@@ -12,7 +12,10 @@ LOSSES = [("train/loss", step, 1.0 / step) for step in range(1, STEPS + 1)]
 RIGHT = Outcome(adapter={kills.ADAPTER: "0" * 64}, journal=LOSSES, mlflow=LOSSES, states=("FINISHED",))
 
 
-def test_a_training_killed_three_times_is_the_one_that_nobody_interrupted(own_world: Path) -> None:
+def test_a_training_killed_three_times_is_the_one_that_nobody_interrupted(
+    own_world: Path, shallow_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(kills.RECIPE, "model.pretrained_model_name_or_path", str(shallow_model))
     phases = ("step", "candidate", "validation", "checkpoint")
     figures = kills.run(own_world / "kills", kills=3, lanes=1, seed=1, phases=phases)
     assert figures["kills"] == 3

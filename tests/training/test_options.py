@@ -1,5 +1,6 @@
 """What the options do to loss, optimizer and learning rate; off, they do nothing to a single bit."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -239,6 +240,7 @@ def test_the_forecast_counts_mirrored_photos(micro: Make, monkeypatch: pytest.Mo
     monkeypatch.setattr(cache, "encode_photos", counted)
     recipe = micro({"train.random_flip": "true"})
     data = stages.prepare_data(recipe)
+    shutil.rmtree(stages.load_settings().cache / "latents")
     session = session_of(recipe)
     work = plan(recipe.train, recipe.eval, data, start_step=0, is_cached=False)
     assert work.num_photos_to_encode == len(encoded) == 2 * len(session.train) + len(session.validation)
