@@ -17,6 +17,8 @@ FLAGS = (
     "--no-first-run",
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
+    "--disable-gpu",
+    "--disable-software-rasterizer",
 )
 
 
