@@ -53,6 +53,11 @@ LONG = ("browser", "training", "operations", "forecast")
 """Folders whose files take minutes: they come first, so that no worker is alone with one at the end."""
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one more than cores, because a test that waits for a server leaves one idle."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(folder) if (folder := item.path.parent.name) in LONG else len(LONG))
 

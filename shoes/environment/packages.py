@@ -28,6 +28,12 @@ def is_installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def is_loaded(module: str) -> bool:
+    """This process has imported the module, and to its end."""
+    found = sys.modules.get(module)
+    return found is not None and not getattr(found.__spec__, "_initializing", False)
+
+
 def index_name(module: str) -> str:
     """Name on the package index of what `import module` wants."""
     top = module.partition(".")[0]

@@ -1,5 +1,6 @@
 """The checks on this machine: right statuses, and one fault changes one line."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -105,6 +106,26 @@ def test_a_hidden_service_changes_its_line(
     report = check_demo(checks)
     assert [name.lower() for name in different(report, same_place)] == [package]
     assert lines(report)[{"prefect": "Prefect", "mlflow": "MLflow"}[package]].missing == (package,)
+
+
+def test_a_service_is_imported_elsewhere_and_only_where_it_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shoes.environment.checks.operations import require_import
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "broken_service.py").write_text("raise OSError('its library is of another system')")
+    with pytest.raises(RuntimeError, match=r"^OSError: its library is of another system$"):
+        require_import("broken_service")
+    trace = tmp_path / "imported"
+    (tmp_path / "good_service.py").write_text(f"with open({str(trace)!r}, 'a') as file:\n    file.write('once ')")
+    require_import("good_service")
+    assert "good_service" not in sys.modules
+    assert trace.read_text() == "once "
+    monkeypatch.setitem(sys.modules, "good_service", importlib.import_module("good_service"))
+    require_import("good_service")
+    assert trace.read_text() == "once once ", "what is loaded is not tried again"
 
 
 def test_without_torch_nothing_that_needs_it_is_blamed(

@@ -17,14 +17,24 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "SECONDS_PER_MEASUREMENT", 0.2)
 
 
-@pytest.mark.parametrize("precision", ["no", pytest.param("auto", marks=pytest.mark.slow)])
-def test_the_choice_is_kept_and_used_by_the_run(micro: Callable[..., Recipe], precision: str) -> None:
-    changes = {"train_batch_size": "1", "gradient_checkpointing": "auto", "mixed_precision": precision}
+@pytest.mark.parametrize(
+    ("precision", "accumulation", "sizes"),
+    [("no", "1", {1}), pytest.param("auto", "2", {1, 2}, marks=pytest.mark.slow)],
+)
+def test_the_choice_is_kept_and_used_by_the_run(
+    micro: Callable[..., Recipe], precision: str, accumulation: str, sizes: set[int]
+) -> None:
+    changes = {
+        "train_batch_size": "1",
+        "gradient_accumulation_steps": accumulation,
+        "gradient_checkpointing": "auto",
+        "mixed_precision": precision,
+    }
     recipe = micro({f"train.{name}": value for name, value in changes.items()})
     _, models, data = job_of(recipe)
     found, _ = stages.compare(recipe, models, data)
     assert {(row.precision, row.checkpointing) for row in found.rows} >= {("no", "off"), ("no", "full")}
-    assert {row.micro_batch for row in found.rows} == {1, 2}
+    assert {row.micro_batch for row in found.rows} == sizes
     chosen = found.rows[found.chosen]
     assert chosen.seconds_per_step is not None
     decisions = plan_decisions(job_of(recipe)[0])

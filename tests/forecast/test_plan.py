@@ -17,7 +17,7 @@ from shoes.training import proving, saving
     "flags",
     [
         {},
-        {"train.max_train_steps": "5"},
+        pytest.param({"train.max_train_steps": "5"}, marks=pytest.mark.slow),
         {"train.save_steps": "3", "train.validation_steps": "2", "train.checkpointing_steps": "1"},
     ],
 )

@@ -59,7 +59,9 @@ def test_the_forecast_is_one_json_object(measured: None, with_small_data: object
     assert found["num_steps"] == 4
 
 
-def test_a_night_that_does_not_fit_is_exit_code_1(with_small_data: object, micro_flags: list[str]) -> None:
+def test_a_night_that_does_not_fit_is_exit_code_1(
+    measured: None, with_small_data: object, micro_flags: list[str]
+) -> None:
     fields = ("max_train_steps", "save_steps", "validation_steps", "checkpointing_steps")
     steps = [word for field in fields for word in (f"--train.{field}", "1000000")]
     clock = ["--window.starts", "00:00", "--window.ends", "01:00"]

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::Resource
 
 SD15, SD21 = "stable-diffusion-v1-5", "stable-diffusion-2-1-base"
 NIGHTS = [
-    pytest.param(SD15, NARROW, None, "no", id="1.5 fp32"),
+    pytest.param(SD15, NARROW, None, "no", id="1.5 fp32", marks=pytest.mark.slow),
     pytest.param(SD15, NARROW, None, "bf16", id="1.5 bf16"),
     pytest.param(SD15, NARROW, "fp16", "bf16", id="1.5 fp16 files", marks=pytest.mark.slow),
     pytest.param(SD21, PUBLISHED_TEXT, None, "no", id="2.1 fp32", marks=pytest.mark.slow),

@@ -199,7 +199,8 @@ def small_disk(own_world: Path, small_data: Path) -> Path:
 
 @pytest.mark.parametrize(
     "body",
-    [guard_on_small_disk, *(pytest.param(body, marks=SLOW) for body in (prune_on_small_disk, wait_on_small_disk))],
+    # the training below stops and goes on by the same guard, and on such a disk
+    [pytest.param(body, marks=SLOW) for body in (guard_on_small_disk, prune_on_small_disk, wait_on_small_disk)],
 )
 def test_on_a_small_disk(body: Callable[[Path], None], small_disk: Path) -> None:
     on_small_disk(body, small_disk, kilobytes=32 * 1024)

@@ -12,7 +12,7 @@ from shoes.environment.addresses import answers, status, without_secrets
 from shoes.environment.check import Finding, Situation
 from shoes.environment.compatibility import conflicts
 from shoes.environment.disk import existing_folder, is_writable
-from shoes.environment.packages import install_command, is_installed, version
+from shoes.environment.packages import install_command, is_installed, is_loaded, version
 from shoes.language import gettext as _
 from shoes.local_network import host_of, is_local
 from shoes.settings import hand_on
@@ -101,12 +101,16 @@ def _database(file: Path, detail: str) -> Finding:
 def require_import(package: str) -> None:
     """Import a package in a process of its own: beside the other checks, and leaving nothing behind.
 
+    What this process has loaded, as a flow run has Prefect, is not tried again.
+
     Raises:
         ModuleNotFoundError: it is not installed.
         RuntimeError: it can't be imported, with the last line that it printed.
     """
     if not is_installed(package):
         raise ModuleNotFoundError(name=package)
+    if is_loaded(package):
+        return
     with TemporaryDirectory(prefix="shoes-check-") as home:
         quiet = {"PREFECT_HOME": home, "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
         command = [sys.executable, "-c", f"import {package}"]
