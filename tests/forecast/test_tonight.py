@@ -11,7 +11,7 @@ from shoes import stages
 from shoes.errors import TrainingError
 from shoes.forecast import child, outcome
 from shoes.forecast.probe import Request
-from shoes.forecast.reports import Measurement
+from shoes.forecast.reports import Measurement, Samples
 from shoes.forecast.tonight import forecast
 from shoes.spec import Recipe
 from shoes.tracking.journal import read_events
@@ -60,8 +60,10 @@ def test_the_forecast_is_one_json_object(measured: None, with_small_data: object
 
 
 def test_a_night_that_does_not_fit_is_exit_code_1(
-    measured: None, with_small_data: object, micro_flags: list[str]
+    with_small_data: object, micro_flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quick = measurement(step=Samples(first=0.9, others=(0.6, 0.5, 0.7)))
+    monkeypatch.setattr("shoes.forecast.tonight._measure", lambda request: quick)
     fields = ("max_train_steps", "save_steps", "validation_steps", "checkpointing_steps")
     steps = [word for field in fields for word in (f"--train.{field}", "1000000")]
     clock = ["--window.starts", "00:00", "--window.ends", "01:00"]
