@@ -1,7 +1,7 @@
 """What the tests catch: faults put into the code one by one, and the test that finds each.
 
     python benchmarks/mutations.py [NAME …] [--kind chosen|drawn] [--tests PATH …] [--again] [--results FILE]
-                                   [--reached-only]
+                                   [--reached-only] [--first FILE]
     python benchmarks/mutations.py --list
     python benchmarks/mutations.py --measure
     python benchmarks/mutations.py --draw COUNT --seed SEED
@@ -17,7 +17,8 @@ quickest first, and in the end the whole suite. The test that fails is run again
 fails by chance counts for nothing. Results are appended to --results; mutations that stand there are not tried again,
 but with --again. With --tests only those tests are asked, and only mutations that they run are tried. With
 --reached-only the whole suite, which takes minutes, is not asked: a mutation that no test finds which runs its lines
-counts as not found. Prints one JSON line last.
+counts as not found. With --first, results of an earlier run, of another commit say, the test that found a mutation
+there is asked first, and where no reach was measured here, it alone. Prints one JSON line last.
 
 The faults are put into the project's own files, one at a time, and taken out again; a file with changes of your own is
 left alone.
@@ -26,9 +27,10 @@ left alone.
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
 from mutants import catalogue, generated, reach, trial
 from mutants.catalogue import Kind, Mutation
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--reached-only", action="store_true")
+    parser.add_argument("--first", type=Path, metavar="FILE")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--measure", action="store_true")
     parser.add_argument("--draw", type=int, metavar="COUNT")
@@ -68,6 +71,10 @@ def main() -> None:
             found = reach.measure(given.tests, Path(folder))
             reached = [one for one in mutations if found.tests(one)]
             _run(reached, found, given.results, again=given.again, whole_suite=False)
+    elif given.first:
+        first = {name: test for name, test in _read(given.first).items() if test}
+        whole_suite = bool(reach.kept()) and not given.reached_only
+        _run(mutations, reach.kept(), given.results, first, again=given.again, whole_suite=whole_suite)
     else:
         found = reach.kept() or reach.measure()
         _run(mutations, found, given.results, again=given.again, whole_suite=not given.reached_only)
@@ -91,12 +98,20 @@ def _quick(mutations: Sequence[Mutation]) -> None:
         _run(reached, found, Path(folder) / "results.jsonl", again=True, whole_suite=False)
 
 
-def _run(wanted: Sequence[Mutation], found: Reach, results: Path, *, again: bool, whole_suite: bool) -> None:
+def _run(
+    wanted: Sequence[Mutation],
+    found: Reach | None,
+    results: Path,
+    first: Mapping[str, str] = MappingProxyType({}),
+    *,
+    again: bool,
+    whole_suite: bool,
+) -> None:
     done = {} if again else _read(results)
     for number, one in enumerate(wanted, start=1):
         if one.name in done:
             continue
-        finding = trial.find(one, found, whole_suite=whole_suite)
+        finding = trial.find(one, found, first=first.get(one.name, ""), whole_suite=whole_suite)
         with results.open("a", encoding="utf-8") as file:
             file.write(f"{json.dumps(asdict(finding), ensure_ascii=False)}\n")
         done[one.name] = finding.caught_by

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.mutants import generated
 from benchmarks.mutants.catalogue import ROOT, load
-from benchmarks.mutants.trial import planted
+from benchmarks.mutants.trial import find, planted
 
 ALL = load("chosen", "drawn")
 
@@ -63,3 +63,23 @@ def test_a_file_with_changes_is_left_alone(copy: Path, monkeypatch: pytest.Monke
     with pytest.raises(SystemExit, match="has changes"), planted(ALL[0]):
         pass
     assert copy.read_bytes() == before
+
+
+def test_the_test_that_found_it_before_is_asked_first_and_one_that_always_fails_finds_nothing(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.mutants.trial.has_changes", lambda file: False)
+    asked: list[str] = []
+    sound = copy.read_text(encoding="utf-8")
+
+    def first_failure(words: list[str]) -> str:
+        """`good` fails with the fault alone; `bad` always."""
+        asked.extend(words)
+        is_sound = copy.read_text(encoding="utf-8") == sound
+        return words[0] if words == ["bad"] or not is_sound else ""
+
+    monkeypatch.setattr("benchmarks.mutants.trial._first_failure", first_failure)
+    found = find(ALL[0], None, first="good", whole_suite=False)
+    assert (found.caught_by, found.round) == ("good", "found it before")
+    assert find(ALL[0], None, first="bad", whole_suite=False).caught_by == ""
+    assert asked == ["good", "good", "bad", "bad"]

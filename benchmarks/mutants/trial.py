@@ -16,7 +16,7 @@ from .reach import SUITE, Reach, environment
 FIRST = 40
 """Tests that are asked first, the quickest."""
 SECONDS_A_TEST, SECONDS_A_RUN = 300, 3600
-Round = Literal["quickest", "all that run it", "whole suite", "none"]
+Round = Literal["found it before", "quickest", "all that run it", "whole suite", "none"]
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - .*)?$", re.MULTILINE)
 _PYTEST = ("-x", "-q", "-rfE", "--tb=no", "--no-header", "-p", "no:cacheprovider", f"--timeout={SECONDS_A_TEST}")
 
@@ -36,16 +36,18 @@ class Finding:
     seconds: float
 
 
-def find(mutation: Mutation, reach: Reach, *, whole_suite: bool) -> Finding:
+def find(mutation: Mutation, reach: Reach | None, *, first: str = "", whole_suite: bool) -> Finding:
     """Put the mutation in, ask tests until one fails, and take it out again.
 
     A test that fails without the mutation as well has found nothing, and the next ones are asked.
 
     Args:
+        reach: None where it was not measured: no test is known to run the mutation's lines.
+        first: the test that is asked before all others.
         whole_suite: asked in the end, where no other test has found it.
     """
-    started, reached = time.monotonic(), reach.tests(mutation)
-    for name, words in _rounds(reached, whole_suite=whole_suite):
+    started, reached = time.monotonic(), reach.tests(mutation) if reach else []
+    for name, words in _rounds(reached, first=first, whole_suite=whole_suite):
         with planted(mutation):
             failed = _first_failure(words)
         if failed and not _first_failure([failed]):
@@ -53,7 +55,9 @@ def find(mutation: Mutation, reach: Reach, *, whole_suite: bool) -> Finding:
     return Finding(mutation.name, mutation.kind, "", "none", len(reached), time.monotonic() - started)
 
 
-def _rounds(reached: Sequence[str], *, whole_suite: bool) -> Iterator[tuple[Round, Sequence[str]]]:
+def _rounds(reached: Sequence[str], *, first: str, whole_suite: bool) -> Iterator[tuple[Round, Sequence[str]]]:
+    if first:
+        yield "found it before", [first]
     if reached:
         yield "quickest", reached[:FIRST]
     if len(reached) > FIRST:
