@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from shoes.dataset import Product, import_data_set, load_split, write_data_set, write_description
-from shoes.dataset.description import Description, describe
+from shoes.dataset.description import Description, SizeCount, Tally, describe
 from shoes.dataset.page import write_page
 from shoes.dataset.summary import text
 from shoes.errors import DataError
@@ -120,6 +120,26 @@ def test_photos_without_colours_are_shown_all_the_same(draw: Draw, tmp_path: Pat
     page = Page((write_description(tmp_path / "set", tmp_path / "d") / "index.html").read_text())
     assert len(page.addresses) == 8
     assert "(unknown)" in page.words
+
+
+def test_in_a_terminal_what_is_too_much_to_show_is_counted(data_set: Path) -> None:
+    found = describe(data_set)
+    tallies = tuple(Tally(value=f"colour {n}", train=n, val=1, test=2) for n in range(15, 0, -1))
+    sizes = tuple(SizeCount(width=100 + n, height=90, photos=1000 * n) for n in range(8, 0, -1))
+    many = {
+        "attributes": {"colour": tallies},
+        "original_sizes": sizes,
+        "near_duplicates": (("a", "b"), ("c", "d", "e")),
+    }
+    told = text(found.model_copy(update=many))
+    assert "sizes of the originals: 108 × 90 (8,000), 107 × 90 (7,000)" in told
+    assert "103 × 90 (3,000) and 2 others\n" in told
+    assert re.search(r"\n  colour 4 +4 +1 +2 +7  ", told)
+    assert "colour 3" not in told
+    assert re.search(r"\n  3 others +6 +3 +6 +15  █", told), "3 + 2 + 1 of train, and so on"
+    assert "near-duplicates: 2 groups, 5 photos" in told
+    few = text(found.model_copy(update={"original_sizes": sizes[:6]}))
+    assert "103 × 90 (3,000)\n" in few
 
 
 def test_data_sets_made_before_there_were_descriptions_have_one(tmp_path: Path) -> None:
