@@ -32,6 +32,7 @@ from shoes.environment.disk_need import (
 from shoes.environment.packages import install_command
 from shoes.environment.power import Power, parse_pmset, power_finding, read_power, waking
 from shoes.environment.recommendation import memory_finding, recommend
+from shoes.evaluation.sample_size import MAX_IMAGES_PER_CAPTION
 from shoes.settings import PROJECT_ROOT
 from shoes.spec import TrainSpec
 
@@ -93,6 +94,12 @@ def test_every_part_of_the_disk_grows_with_its_field() -> None:
     assert sd15_need(**{"train.resolution": "256"})["latent cache"] < need["latent cache"]
     assert sd15_need(**{"eval.images_per_caption": "8"})["drawn pictures"] > need["drawn pictures"]
     assert sd15_need(**{"data.max_images": "300"})["data set"] == need["data set"] / 10
+
+
+def test_where_the_sample_is_still_to_be_planned_the_largest_one_has_room() -> None:
+    every_photo = {"eval.num_images": "none", "eval.half_width": "none"}
+    most = sd15_need(**every_photo, **{"eval.images_per_caption": str(MAX_IMAGES_PER_CAPTION)})
+    assert sd15_need(**{"eval.half_width": "0.65"})["drawn pictures"] == most["drawn pictures"]
 
 
 def test_sizes_of_stable_diffusion_are_the_known_ones() -> None:
