@@ -12,6 +12,7 @@ import psutil
 
 from benchmarks.faults.verdict import Verdict, events_in, judge
 from benchmarks.faults.world import FLAGS, STEPS, World, finish, free_port, mlflow_server, reach, step_of
+from tests import asking
 from tests.operations.live import LiveUp
 
 DIES_AT = 25
@@ -83,7 +84,7 @@ def prefect_killed(world: World, verdict: Verdict) -> Verdict:
         run = start(up)
         reach(folder, DIES_AT)
         kill_program(up, "prefect-server")
-        up.until(lambda: up.answers(f"{up.ready['prefect_api']}/health"))
+        up.until(lambda: asking.answers(f"{up.ready['prefect_api']}/health"))
         verdict.prefect = take_up(up, run, verdict)
     return judge(verdict, folder, world.expected)
 
