@@ -9,9 +9,11 @@ import torch
 from shoes.errors import TrainingError
 from shoes.reports import HeldOutLoss
 from shoes.spec import Recipe
+from shoes.tracking.journal import Journal
 from shoes.training import checkpoint
 from shoes.training.checkpoint import Snapshot
-from tests.training.opening import train
+from shoes.training.saving import save_checkpoint
+from tests.training.opening import session_of, train
 
 LOSS = HeldOutLoss(step=0, mean=0.1, standard_error=0.01, train_mean=0.1)
 
@@ -105,3 +107,16 @@ def test_a_training_whose_newest_checkpoint_is_damaged_ends_with_the_same_bytes(
     again = train(micro())
     assert again.adapter_sha256 == night.training.adapter_sha256
     assert again.resumed_from == (2,)
+
+
+def test_a_checkpoint_counts_once_the_journal_is_on_the_disk(
+    micro: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    session = session_of(micro())
+    sync, save = Journal.sync, checkpoint.save
+    monkeypatch.setattr(Journal, "sync", lambda journal: order.append("journal") or sync(journal))
+    monkeypatch.setattr(checkpoint, "save", lambda *of, **how: order.append("checkpoint") or save(*of, **how))
+    with Journal(session.job.journal) as journal:
+        save_checkpoint(session, journal)
+        assert order == ["journal", "checkpoint"]
