@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.mutants import generated
 from benchmarks.mutants.catalogue import ROOT, load
-from benchmarks.mutants.trial import find, planted
+from benchmarks.mutants.trial import failed_in, find, planted
 
 ALL = load("chosen", "drawn")
 
@@ -83,3 +83,16 @@ def test_the_test_that_found_it_before_is_asked_first_and_one_that_always_fails_
     assert (found.caught_by, found.round) == ("good", "found it before")
     assert find(ALL[0], None, first="bad", whole_suite=False).caught_by == ""
     assert asked == ["good", "good", "bad", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("FAILED tests/test_a.py::test_b", "tests/test_a.py::test_b"),
+        ("FAILED tests/test_a.py::test_b[in two words] - assert 1 == 2", "tests/test_a.py::test_b[in two words]"),
+        ("ERROR tests/test_a.py::test_b[a-b] - OSError: a - b", "tests/test_a.py::test_b[a-b]"),
+        ("1 failed, 2 passed", ""),
+    ],
+)
+def test_the_test_that_failed_is_read_from_what_pytest_says(line: str, name: str) -> None:
+    assert failed_in(f"..F\n{line}\n") == name

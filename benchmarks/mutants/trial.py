@@ -17,7 +17,8 @@ FIRST = 40
 """Tests that are asked first, the quickest."""
 SECONDS_A_TEST, SECONDS_A_RUN = 300, 3600
 Round = Literal["found it before", "quickest", "all that run it", "whole suite", "none"]
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - .*)?$", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+::.+?)(?: - .*)?$", re.MULTILINE)
+"""A test's name, which may hold spaces."""
 _PYTEST = ("-x", "-q", "-rfE", "--tb=no", "--no-header", "-p", "no:cacheprovider", f"--timeout={SECONDS_A_TEST}")
 
 
@@ -102,5 +103,10 @@ def _first_failure(words: Sequence[str]) -> str:
         return "a run of tests that does not end"
     if done.returncode in (0, 5):
         return ""
-    found = _FAILED.search(done.stdout)
-    return found[1] if found else f"pytest itself, exit code {done.returncode}"
+    return failed_in(done.stdout) or f"pytest itself, exit code {done.returncode}"
+
+
+def failed_in(said: str) -> str:
+    """The first test that pytest's summary names; empty where it names none."""
+    found = _FAILED.search(said)
+    return found[1] if found else ""
