@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.mutants import generated
 from benchmarks.mutants.catalogue import ROOT, load
+from benchmarks.mutants.reach import in_functions
 from benchmarks.mutants.trial import failed_in, find, planted
 
 ALL = load("chosen", "drawn")
@@ -96,3 +97,9 @@ def test_the_test_that_found_it_before_is_asked_first_and_one_that_always_fails_
 )
 def test_the_test_that_failed_is_read_from_what_pytest_says(line: str, name: str) -> None:
     assert failed_in(f"..F\n{line}\n") == name
+
+
+def test_a_constant_of_a_module_is_not_in_a_function() -> None:
+    by_name = {one.name: one for one in ALL}
+    assert not in_functions(by_name["a wrong export passes its proof"])
+    assert in_functions(by_name["one recovery more than allowed"])

@@ -5,6 +5,7 @@ notes its lines under it. Two kinds of tests are missed: those that start a proc
 those that use what a fixture made for an earlier one. So all tests are asked where no test that runs a line finds it.
 """
 
+import ast
 import json
 import os
 import re
@@ -51,13 +52,17 @@ class Reach:
         return found
 
     def tests(self, mutation: Mutation) -> list[str]:
-        """Tests that run one of the lines which a mutation replaces, the quickest first."""
+        """Tests that run one of the lines which a mutation replaces, the quickest first.
+
+        A line outside of functions is run by whoever imports the module first, and matters to all that run any of it.
+        """
         from coverage import CoverageData
 
         data = CoverageData(basename=str(self.folder / "coverage"))
         data.read()
         by_line = data.contexts_by_lineno(str(ROOT / mutation.file))
-        found = {_PHASE.sub("", context) for line in mutation.lines for context in by_line.get(line, ())}
+        lines = mutation.lines if in_functions(mutation) else by_line
+        found = {_PHASE.sub("", context) for line in lines for context in by_line.get(line, ())}
         return sorted((test for test in found if test in self.seconds), key=lambda test: (self.seconds[test], test))
 
     def line_shares(self) -> dict[str, float]:
@@ -75,6 +80,14 @@ class Reach:
                     total[0] += len(lines) - len(missing)
                     total[1] += len(lines)
         return {name: run / of for name, (run, of) in counts.items()}
+
+
+def in_functions(mutation: Mutation) -> bool:
+    """All lines that a mutation replaces run when a function is called, and not when its module is imported."""
+    module = ast.parse((ROOT / mutation.file).read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = {line for node in functions for line in range(node.body[0].lineno, (node.end_lineno or 0) + 1)}
+    return inside.issuperset(mutation.lines)
 
 
 def measure(tests: Sequence[str] = (), folder: Path = FOLDER) -> Reach:
