@@ -93,6 +93,7 @@ class Changes:
     stall_after: int | None = None
     keep: int | None = None
     flip: bool = False
+    knows_no_ranges: bool = False
 
 
 def _commit_of(files: Mapping[str, StoredFile]) -> str:
@@ -173,6 +174,10 @@ class HubServer:
     def corrupt(self, match: str, *, times: float = 1) -> None:
         """The right size, with one bit of the last byte flipped."""
         self._change(match, times, flip=True)
+
+    def send_whole(self, match: str, *, times: float = 1) -> None:
+        """All of the file, whatever range is asked for, as some proxies do."""
+        self._change(match, times, knows_no_ranges=True)
 
     def status(self, match: str, code: int, *, error: str | None = None, times: float = 1) -> None:
         """An error answer, with the Hub's X-Error-Code if one is given; HEAD is answered so as well."""
@@ -357,7 +362,8 @@ class Handler(BaseHTTPRequestHandler):
         content = self._changed(file)
         size = file.size if content is None else len(content)
         start, code = 0, 200
-        if found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or ""):
+        asked = "" if self.changes.knows_no_ranges else self.headers.get("Range") or ""
+        if found := re.fullmatch(r"bytes=(\d+)-", asked):
             start, code = int(found[1]), 206
             if start >= size:
                 self._send(416, b"", {**headers, "Content-Range": f"bytes */{size}"})

@@ -95,6 +95,13 @@ def test_a_cut_download_goes_on_where_it_broke(hub: HubServer, repository: Path,
     assert hub.ranges(UNET) == ["bytes=100000-"]
 
 
+def test_from_who_knows_no_ranges_it_comes_from_the_beginning(hub: HubServer, repository: Path, commit: str) -> None:
+    hub.cut(f"*/{UNET}", after=100_000)
+    hub.send_whole(f"*/{UNET}")
+    assert same(get(commit), repository)
+    assert len(hub.downloads(UNET)) == 2, "cut, then whole: nothing is put behind what is there"
+
+
 def test_another_process_goes_on_as_well(hub: HubServer, repository: Path, commit: str, own_world: Path) -> None:
     hub.cut(f"*/{UNET}", after=100_000)
     hub.hang_up(f"*/{UNET}", times=4)

@@ -1,8 +1,11 @@
 """What Prefect's programs are told."""
 
+import os
+from pathlib import Path
+
 import pytest
 
-from flows.operations.environment import child_environment
+from flows.operations.environment import child_environment, prepare_prefect
 from shoes.settings import load_settings
 
 
@@ -26,3 +29,18 @@ def test_links_into_a_teams_dashboard_begin_at_its_address(monkeypatch: pytest.M
 def test_a_persons_own_choice_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_UI_URL", "https://pages.example")
     assert child_environment(load_settings())["PREFECT_UI_URL"] == "https://pages.example"
+
+
+def test_what_the_folders_env_says_of_prefect_reaches_it_and_nothing_else_does(
+    own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_LOCAL_STORAGE_PATH", "/a/choice/of/mine")
+    (own_world / ".env").write_text("PREFECT_LOGGING_LEVEL=ERROR\nSOMETHING_ELSE=1\n")
+    prepare_prefect()
+    assert os.environ["PREFECT_LOGGING_LEVEL"] == "ERROR"
+    assert "SOMETHING_ELSE" not in os.environ
+    assert os.environ["PREFECT_LOCAL_STORAGE_PATH"] == "/a/choice/of/mine"
+    home = load_settings().prefect_home
+    assert os.environ["PREFECT_HOME"] == str(home)
+    assert home.is_dir()
+    assert "PREFECT_API_URL" not in os.environ, "nothing runs here"
