@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from shoes.reports import DataReport, EvaluationReport, ModelsReport, PromotionReport, TrainReport
 from shoes.settings import PROJECT_ROOT
@@ -105,15 +106,28 @@ def micro_flags() -> list[str]:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of what all tests of this process use."""
-    return tmp_path_factory.mktemp("shared")
+    """The folder of what all tests use, in whatever process, and nobody changes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """A folder that is made by the process that needs it first, while the others wait."""
+    done = folder.with_name(f"{folder.name}.done")
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
 def small_data(shared: Path, shallow_model: Path) -> Path:
     """28 products of the demo's data set, as a data set of their own, beside the shallow model and `MADE_OF_THEM`."""
-    small = make_small_data(shared / "small")
-    _make_ahead(small)
+    small = made_once(shared / "small", make_small_data)
+    made_once(shared / "ahead", _make_ahead)
     return small
 
 
@@ -132,13 +146,13 @@ def furnish(data: Path, small_data: Path, made: Sequence[str] = MADE_OF_THEM) ->
     return data
 
 
-def _make_ahead(small_data: Path) -> None:
+def _make_ahead(folder: Path) -> None:
     from shoes import recipes, stages
     from shoes.training.cache import open_cache
     from shoes.training.run import make_job
     from shoes.training.session import cache_key
 
-    folder = furnish(small_data.with_name("ahead"), small_data, made=())
+    furnish(folder, folder.with_name("small"), made=())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOES_DATA_DIR", str(folder))
         recipe = recipes.load("demo", MICRO)
@@ -174,7 +188,7 @@ def shallow_model(shared: Path) -> Path:
     """A base model that computes little (`tests.shallow`)."""
     from tests.shallow import make_shallow_model
 
-    return make_shallow_model(shared / "shallow")
+    return made_once(shared / "shallow", make_shallow_model)
 
 
 @pytest.fixture

@@ -97,16 +97,16 @@ def test_everything_deploys_and_the_night_is_scheduled(deployed: str) -> None:
     assert clocks(runs) == {"01:00"}, "ten in the evening in São Paulo"
 
 
-def test_the_schedule_of_the_machine_moves_the_runs_and_a_pause_removes_them(
-    server: dict[str, str], deployed: str
-) -> None:
+def test_the_schedule_of_the_machine_moves_the_runs_and_outlives_deploys(server: dict[str, str], deployed: str) -> None:
     from flows.operations.nights import apply, around_deploying, connected, drop_stale
+    from flows.operations.register import Deploying, is_up_to_date, project_version
     from shoes.nights import Schedule, save
     from shoes.settings import load_settings
 
     kept = Schedule(starts="23:15", ends="06:30", timezone="America/Sao_Paulo", recipe="prototype")
     settings = load_settings()
     with connected(deployed) as client:
+        assert not is_up_to_date(client, world.ROOT), "a deploy by hand knows no version"
         assert apply(client, kept)
         runs = scheduled_runs(deployed)
         assert {run["parameters"]["recipe"]["name"] for run in runs} == {"prototype"}
@@ -121,20 +121,11 @@ def test_the_schedule_of_the_machine_moves_the_runs_and_a_pause_removes_them(
         assert clocks(scheduled_runs(deployed)) == {"02:15"}, "a deploy does not bring the shipped hours back"
         assert not apply(client, kept.model_copy(update={"is_paused": True}))
         with around_deploying(client, settings):
-            prefect(server, "deploy", "--all")
+            Deploying(server, world.ROOT).finish()
         time.sleep(2)
         drop_stale(client, datetime.now(UTC))
-    assert scheduled_runs(deployed, wanted=1, seconds=4) == [], "nor does it wake what was paused"
-
-
-def test_what_is_registered_as_the_code_is_now_is_left_alone(server: dict[str, str], deployed: str) -> None:
-    from flows.operations.nights import connected
-    from flows.operations.register import Deploying, is_up_to_date, project_version
-
-    with connected(deployed) as client:
-        assert not is_up_to_date(client, world.ROOT), "a deploy by hand knows no version"
-        Deploying(server, world.ROOT).finish()
-        assert is_up_to_date(client, world.ROOT)
+        assert scheduled_runs(deployed, wanted=1, seconds=4) == [], "nor does it wake what was paused"
+        assert is_up_to_date(client, world.ROOT), "what `shoes up` registers knows its version, and is left alone"
         report = client.read_deployment_by_name("report/report")
         assert report.version == project_version(world.ROOT)
         client.delete_deployment(report.id)
