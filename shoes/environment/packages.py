@@ -31,7 +31,7 @@ def is_installed(module: str) -> bool:
 def is_loaded(module: str) -> bool:
     """This process has imported the module, and to its end."""
     found = sys.modules.get(module)
-    return found is not None and not getattr(found.__spec__, "_initializing", False)
+    return found is not None and not getattr(getattr(found, "__spec__", None), "_initializing", False)
 
 
 def index_name(module: str) -> str:
