@@ -118,6 +118,7 @@ def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
     done = folder.with_name(f"{folder.name}.done")
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what one that failed has left
             make(folder)
             done.touch()
     return folder

@@ -11,8 +11,7 @@ from typing import Any
 import psutil
 
 from benchmarks.faults.verdict import Verdict, events_in, judge
-from benchmarks.faults.world import FLAGS, STEPS, World, finish, free_port, mlflow_server, reach, step_of
-from tests import asking
+from benchmarks.faults.world import FLAGS, STEPS, World, answers, finish, free_port, mlflow_server, reach, step_of
 from tests.operations.live import LiveUp
 
 DIES_AT = 25
@@ -84,7 +83,7 @@ def prefect_killed(world: World, verdict: Verdict) -> Verdict:
         run = start(up)
         reach(folder, DIES_AT)
         kill_program(up, "prefect-server")
-        up.until(lambda: asking.answers(f"{up.ready['prefect_api']}/health"))
+        up.until(lambda: answers(f"{up.ready['prefect_api']}/health"))
         verdict.prefect = take_up(up, run, verdict)
     return judge(verdict, folder, world.expected)
 

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2 as httpx
 import psutil
 import pytest
 
 from shoes.clock import now
 from shoes.errors import Busy, ConfigurationError, ShoesError
-from shoes.servers import record, supervisor
+from shoes.servers import child, record, supervisor
 from shoes.servers.child import Child
 from shoes.servers.leftovers import stop_leftovers
 from shoes.servers.ports import require_free
@@ -231,3 +232,13 @@ def test_a_teams_servers_are_used_instead(own_world: Path, monkeypatch: pytest.M
     assert mlflow_server(settings) is None
     assert dashboard(settings) == "http://team:4200"
     assert settings.mlflow_url == "http://team:5000"
+
+
+def test_looks_at_servers_do_not_read_the_certificates_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+    make = httpx.create_ssl_context
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda **how: read.append(how) or make(**how))
+    child._certificates.cache_clear()
+    for _ in range(3):
+        assert not child.is_healthy(f"http://127.0.0.1:{free_port()}/")
+    assert len(read) == 1
